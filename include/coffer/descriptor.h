@@ -1,0 +1,76 @@
+/* The descriptor BACKING/coffer.volume: libconfig text, authenticated by an HMAC under the volume key, replaced atomically.
+ *
+ * Reading is in two steps, because the volume key that checks the MAC is itself wrapped inside: descriptor_load parses and
+ * bounds everything, keys_unlock (coffer/key.h) unwraps and checks. Nothing of it may be acted upon in between but to ask
+ * for keys. Sizes are in bytes, times in seconds since 1970. Not thread-safe: the volume layer serialises.
+ */
+#ifndef COFFER_DESCRIPTOR_H
+#define COFFER_DESCRIPTOR_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <coffer/crypto.h>
+
+#define DESCRIPTOR_NAME "coffer.volume"
+enum {
+	DESCRIPTOR_MAX = 1 << 20, /* bytes of text */
+	FORMAT_VERSION = 0,       /* 0: still moving; 1 will be kept for ever */
+	SCOPES_MAX = 1024,
+	DEKS_MAX = 16, /* versions of one scope at a time */
+	VOLUME_ID_SIZE = 16,
+	EPOCH_SALT_SIZE = 32,
+};
+/* Features that a reader must know; any other bit: refused. */
+enum { FEATURES_KNOWN = 0 };
+
+struct wrapped_dek {
+	uint32_t version; /* from 1 */
+	uint8_t dek[WRAPPED_KEY_SIZE];
+	uint8_t infra[WRAPPED_KEY_SIZE]; /* only with SUITE_XTS_GCM: wrapped under the platform's infrastructure key */
+};
+
+struct scope_entry {
+	uint32_t number; /* 0: "default" */
+	char name[64];
+	char key_uri[1024];
+	char kek_id[128];
+	uint32_t kek_version;
+	uint32_t infra_kek_version;
+	enum suite suite;
+	int64_t created;
+	uint8_t volume_key[WRAPPED_KEY_SIZE]; /* under this scope's KEK */
+	size_t dek_count;
+	struct wrapped_dek deks[DEKS_MAX]; /* the last is the current one */
+};
+
+struct descriptor {
+	uint32_t format, features;
+	uint8_t volume_id[VOLUME_ID_SIZE];
+	int64_t created;
+	uint64_t sequence;    /* grows with every replacement */
+	uint64_t next_object; /* object numbers from here on were never used */
+	bool clean;           /* no epoch is open: the log is empty and to be ignored */
+	uint64_t epoch;       /* number of the last epoch opened */
+	uint8_t epoch_salt[EPOCH_SALT_SIZE]; /* of that epoch: its log's key derives from it */
+	bool settling; /* the last epoch ended unclean and its leftovers are not all settled yet */
+	uint32_t platform_version;            /* version of the platform key that wraps platform_volume_key */
+	uint8_t platform_volume_key[WRAPPED_KEY_SIZE];
+	size_t scope_count;
+	struct scope_entry *scopes; /* owned */
+	char *text;                 /* as loaded, for the MAC check; owned; NULL for one not loaded */
+	size_t text_len;
+};
+
+void descriptor_free(struct descriptor *d); /* the struct too; NULL is fine */
+/* -ENOENT none there; -EINVAL not a descriptor (logged why); -EPROTONOSUPPORT unknown format version or feature (logged). */
+int descriptor_load(int backing_fd, struct descriptor **ret);
+/* Checks the MAC of a loaded descriptor. -EBADMSG. */
+int descriptor_check(const struct descriptor *d, const struct secret *mac_key);
+/* Increments the sequence and replaces the file: temporary, write, fsync, rename, fsync of the directory. On failure the old
+ * file stands and the sequence in memory is unchanged. */
+int descriptor_store(struct descriptor *d, int backing_fd, const struct secret *mac_key);
+const struct scope_entry *descriptor_scope(const struct descriptor *d, uint32_t number); /* NULL: none */
+
+#endif

@@ -1,0 +1,56 @@
+/* Key providers, the platform key ring, and the unlocked keys of a volume.
+ *
+ * KEK (provider) -wraps-> DEK version (per scope) -HKDF-> object keys (in struct cryptor).
+ * The volume key protects structure only: descriptor MAC, object prologues, framing of the log.
+ * Errors: -EBADMSG wrong key; -EACCES key source refused (permissions, state); -ENOENT no such key; -EINVAL bad URI or key text.
+ * Every failure has been logged once, with what to do, where it is known.
+ */
+#ifndef COFFER_KEY_H
+#define COFFER_KEY_H
+
+#include <coffer/crypto.h>
+#include <coffer/descriptor.h>
+
+/* A key source is named by a URI: "platform:" (default), "platform:infrastructure", or "file:///absolute/path".
+ * A provider never hands its key out: it wraps and unwraps, so that one whose key stays in a vault fits. */
+enum key_state { KEY_ACTIVE, KEY_REVOKED, KEY_UNREACHABLE };
+struct key_info {
+	char id[128];     /* what the provider calls the key, e.g. the ring's name or a fingerprint of a key file */
+	uint32_t version; /* the newest version: what wrap() uses */
+	enum key_state state;
+};
+struct key_source; /* one opened key; opaque, owned by its provider */
+struct key_provider {
+	const char *scheme; /* up to the colon */
+	int (*open)(const char *uri, const char *state_dir, struct key_source **ret);
+	int (*describe)(struct key_source *s, struct key_info *ret);
+	int (*wrap)(struct key_source *s, const struct secret *key, uint32_t *ret_version, uint8_t out[static WRAPPED_KEY_SIZE]);
+	int (*unwrap)(struct key_source *s, uint32_t version, const uint8_t in[static WRAPPED_KEY_SIZE], struct secret **ret);
+	void (*close)(struct key_source *s);
+};
+const struct key_provider *key_provider_for(const char *uri); /* NULL: unknown scheme */
+
+/* ---- the keys of one volume, unlocked ---- */
+struct volume_keys;
+
+/* Makes the keys of a new volume: fills in the descriptor's volume id, scopes[0] ("default", number 0, DEK version 1) and all
+ * wrapped keys. `key_uri` NULL: the platform key. Creates the platform ring in `state_dir` on first use. */
+int keys_create(struct descriptor *d, const char *key_uri, const char *state_dir, struct volume_keys **ret);
+/* Unwraps everything the descriptor holds, checks the descriptor's MAC with the volume key. */
+int keys_unlock(const struct descriptor *d, const char *state_dir, struct volume_keys **ret);
+void keys_free(struct volume_keys *k); /* wipes */
+
+const struct kdf *keys_structure(const struct volume_keys *k);            /* HKDF over the volume key */
+const struct secret *keys_descriptor_mac(const struct volume_keys *k);    /* key of the descriptor's HMAC */
+/* The cryptor of a scope's DEK version; NULL: no such scope or version, or locked. Valid until keys_free. */
+struct cryptor *keys_cryptor(const struct volume_keys *k, uint32_t scope, uint32_t dek_version);
+uint32_t keys_current_version(const struct volume_keys *k, uint32_t scope); /* for new objects; 0: no such scope */
+int keys_describe(const struct volume_keys *k, uint32_t scope, struct key_info *ret);
+
+/* ---- pinning: what the state directory remembers of each backing directory (DESIGN section 5) ---- */
+/* Compares with what was seen last: -ESTALE older sequence, -EKEYREJECTED other volume id or key sources; both logged with
+ * what to do. 0 also when the directory was never seen. */
+int pin_check(const char *state_dir, int backing_fd, const struct descriptor *d);
+int pin_update(const char *state_dir, int backing_fd, const struct descriptor *d); /* after the descriptor is durable */
+
+#endif

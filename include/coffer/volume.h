@@ -1,0 +1,124 @@
+/* The plaintext view of a volume: objects, names, attributes, contents. Knows nothing of FUSE.
+ *
+ * All functions are thread-safe unless said otherwise. They return 0 (or a count) or -errno, in POSIX's sense of the
+ * operation; -EIO for what does not authenticate, logged once with the object's number. Permission checks are the kernel's
+ * (default_permissions); the caller's ids are used for ownership, setgid and sticky handling of new objects only.
+ * Sizes and offsets are in bytes.
+ *
+ * References: functions that hand a `struct attr` of an object found or made by name take one reference ("lookup count") on
+ * the object, given back by volume_forget. An object without names lives until its last reference is gone.
+ */
+#ifndef COFFER_VOLUME_H
+#define COFFER_VOLUME_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/types.h>
+
+#include <coffer/descriptor.h>
+#include <coffer/key.h>
+
+enum {
+	ROOT_OBJECT = 1,
+	VOLUME_NAME_MAX = 255,      /* bytes of a name */
+	VOLUME_LINK_MAX = 65000,    /* names of one object; EMLINK beyond */
+	VOLUME_SYMLINK_MAX = 4095,  /* bytes of a target */
+	VOLUME_XATTR_MAX = 65536,   /* bytes of one value; E2BIG beyond */
+};
+
+struct volume;
+
+struct attr {
+	struct stat st; /* st_ino is the object number; st_blksize 4096; st_blocks of 512 bytes as held by data */
+};
+
+struct caller {
+	uid_t uid;
+	gid_t gid;
+	mode_t umask; /* applied here, because a default ACL of the parent replaces it */
+};
+
+/* ---- life ---- */
+struct volume_options {
+	bool read_only;
+	const char *state_dir;
+	bool accept_changes; /* skip pinning once: the administrator accepts what it found */
+	unsigned sync_interval; /* seconds between background syncs; 0: the default of 5 */
+};
+/* Writes a new, empty volume into an empty directory: descriptor and root directory (owned by the caller's ids). -ENOTEMPTY. */
+int volume_create(int backing_fd, enum suite suite, const char *key_uri, const char *state_dir);
+/* Locks the directory (-EBUSY: a daemon serves it), loads and unlocks the descriptor, recovers after an unclean stop, opens
+ * an epoch. `backing_fd` stays the caller's and must stay open. Starts the checkpoint and sync threads: no fork after this. */
+int volume_open(int backing_fd, const struct volume_options *o, struct volume **ret);
+/* Writes everything home, removes orphans, ends the epoch. -errno: the volume stays marked unclean; nothing is lost. */
+int volume_close(struct volume *v);
+
+/* ---- names ---- */
+int volume_lookup(struct volume *v, uint64_t parent, const char *name, struct attr *ret); /* "." and ".." too */
+int volume_make(struct volume *v, const struct caller *c, uint64_t parent, const char *name, mode_t mode, dev_t rdev,
+		const char *target, struct attr *ret); /* any type; `target` for symlinks */
+int volume_tmpfile(struct volume *v, const struct caller *c, uint64_t parent, mode_t mode, struct attr *ret);
+int volume_link(struct volume *v, uint64_t object, uint64_t parent, const char *name, struct attr *ret);
+int volume_unlink(struct volume *v, uint64_t parent, const char *name);
+int volume_rmdir(struct volume *v, uint64_t parent, const char *name);
+int volume_rename(struct volume *v, uint64_t parent, const char *name, uint64_t new_parent, const char *new_name,
+		  unsigned flags); /* RENAME_NOREPLACE, RENAME_EXCHANGE */
+void volume_forget(struct volume *v, uint64_t object, uint64_t count);
+
+/* Calls `emit` for each entry after `cookie` (0: from the start), until it returns false. Cookies stay good across unmount and
+ * while other entries come and go. "." and ".." come first. With `want_attr`, `a` is the entry's attributes, and a reference
+ * is taken for each entry that `emit` accepted, but "." and ".."; an entry whose object is damaged comes with a NULL `a`. */
+struct dirent_view {
+	const char *name;
+	uint64_t object, next_cookie;
+	mode_t type; /* S_IFMT bits */
+	const struct attr *a;
+};
+typedef bool dirent_emit(void *arg, const struct dirent_view *e);
+int volume_readdir(struct volume *v, uint64_t dir, uint64_t cookie, bool want_attr, dirent_emit *emit, void *arg);
+
+/* ---- attributes ---- */
+int volume_getattr(struct volume *v, uint64_t object, struct attr *ret);
+enum attr_set { SET_MODE = 1, SET_UID = 2, SET_GID = 4, SET_SIZE = 8, SET_ATIME = 16, SET_MTIME = 32, SET_CTIME = 64,
+		SET_ATIME_NOW = 128, SET_MTIME_NOW = 256, SET_KILL_SUIDGID = 512 };
+int volume_setattr(struct volume *v, uint64_t object, const struct stat *st, unsigned set, struct attr *ret);
+int volume_readlink(struct volume *v, uint64_t object, char *buf, size_t size); /* NUL-terminated; returns the length */
+
+/* Sizes: `size` 0 asks for the length needed; -ERANGE if it does not fit; -ENODATA no such attribute. */
+ssize_t volume_getxattr(struct volume *v, uint64_t object, const char *name, void *buf, size_t size);
+ssize_t volume_listxattr(struct volume *v, uint64_t object, char *buf, size_t size);
+int volume_setxattr(struct volume *v, uint64_t object, const char *name, const void *value, size_t size, int flags,
+		    bool kill_sgid);
+int volume_removexattr(struct volume *v, uint64_t object, const char *name);
+
+/* ---- contents ---- */
+ssize_t volume_read(struct volume *v, uint64_t object, uint64_t off, size_t len, void *buf); /* buf: room for len rounded out to blocks */
+int volume_write(struct volume *v, uint64_t object, uint64_t off, size_t len, const void *buf, bool kill_suidgid); /* all or error */
+int volume_fallocate(struct volume *v, uint64_t object, int mode, uint64_t off, uint64_t len);
+int volume_seek(struct volume *v, uint64_t object, uint64_t off, int whence, uint64_t *ret); /* SEEK_DATA, SEEK_HOLE */
+int volume_fsync(struct volume *v, uint64_t object);
+int volume_sync(struct volume *v);
+int volume_statfs(struct volume *v, struct statvfs *ret);
+
+/* ---- seeing in ---- */
+struct volume_status {
+	const struct descriptor *d; /* valid while the volume is open */
+	uint64_t epoch, recovered_chunks, orphans_removed, dirty_pages, log_bytes, objects_cached;
+	bool read_only, failed; /* failed: writing home or syncing failed; the volume went read-only */
+};
+void volume_status(struct volume *v, struct volume_status *ret);
+const struct volume_keys *volume_keys(const struct volume *v);
+int volume_describe(struct volume *v, uint64_t object, uint32_t *ret_scope, uint32_t *ret_dek_version);
+
+/* ---- checking ---- */
+typedef void fsck_report(void *arg, const char *line);
+struct fsck_result {
+	uint64_t objects, directories, names, blocks, bytes; /* looked at */
+	uint64_t errors, orphans;
+};
+/* Walks every object and name of an open volume; with `data` reads every block. Never changes anything. */
+int volume_fsck(struct volume *v, bool data, fsck_report *report, void *arg, struct fsck_result *ret);
+
+#endif
