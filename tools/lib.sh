@@ -74,10 +74,10 @@ debian_keyring() {
 	return 1
 }
 
-# fetch_debian_source PACKAGE MIN_VERSION DIR SUITE...: unpacks the source of the first suite that has at least that version
-# into DIR (which must not exist). The lists of the system's apt are neither used nor changed; apt's signed index vouches
-# for what is downloaded. Fails, with DIR untouched, if no suite has it.
-fetch_debian_source() {
+# fetch_debian_dsc PACKAGE MIN_VERSION DIR SUITE...: downloads the source package (.dsc and what it names) from the first
+# suite that has at least that version into the directory DIR. The lists of the system's apt are neither used nor changed;
+# apt's signed index vouches for what is downloaded. Fails if no suite has it.
+fetch_debian_dsc() {
 	local package=$1 min=$2 dir=$3 mirror ring suite version status=1
 	shift 3
 	local tmp options
@@ -95,11 +95,25 @@ fetch_debian_source() {
 		version=$(apt-cache "${options[@]}" showsrc --only-source "$package" 2>/dev/null | sed -n 's/^Version: //p' | sort -V | tail -n1)
 		dpkg --compare-versions "${version:-0}" ge "$min" || continue
 		(cd "$tmp/get" && apt-get "${options[@]}" source --only-source --download-only "$package=$version") || continue
-		dpkg-source --no-check --skip-patches -x "$tmp/get/"*.dsc "$tmp/unpacked" >/dev/null || continue
-		mkdir -p "$(dirname "$dir")" && cp -r --no-preserve=ownership "$tmp/unpacked" "$dir.part" && mv -T "$dir.part" "$dir"
+		cp --no-preserve=ownership "$tmp/get/"* "$dir/"
 		status=$?
 		break
 	done
+	rm -rf "$tmp"
+	return $status
+}
+
+# fetch_debian_source PACKAGE MIN_VERSION DIR SUITE...: the same, unpacked into DIR (which must not exist). Fails with DIR
+# untouched.
+fetch_debian_source() {
+	local package=$1 min=$2 dir=$3 tmp status=1
+	shift 3
+	tmp=$(mktemp -d /var/tmp/coffer-unpack.XXXXXX)
+	if fetch_debian_dsc "$package" "$min" "$tmp" "$@" &&
+		dpkg-source --no-check --skip-patches -x "$tmp/"*.dsc "$tmp/unpacked" >/dev/null; then
+		mkdir -p "$(dirname "$dir")" && cp -r --no-preserve=ownership "$tmp/unpacked" "$dir.part" && mv -T "$dir.part" "$dir"
+		status=$?
+	fi
 	rm -rf "$tmp"
 	return $status
 }
