@@ -80,12 +80,13 @@ debian_keyring() {
 fetch_debian_dsc() {
 	local package=$1 min=$2 dir=$3 mirror ring suite version status=1
 	shift 3
-	local tmp options
+	local tmp options hashes
 	mirror=$(debian_mirror) ring=$(debian_keyring) && [[ -n $mirror ]] || return 1
 	tmp=$(mktemp -d /var/tmp/coffer-source.XXXXXX)
 	options=(-q -o Dir::Etc::SourceList="$tmp/sources.list" -o Dir::Etc::SourceParts=/dev/null
 		-o Dir::State::Lists="$tmp/lists" -o Dir::Cache="$tmp/cache" -o Acquire::Languages=none
 		-o Acquire::AllowInsecureRepositories=false -o APT::Get::AllowUnauthenticated=false)
+	[[ -z ${ORIG_SHA256:-} ]] || options+=(-o Acquire::Check-Valid-Until=false)
 	mkdir -p "$tmp/lists/partial" "$tmp/cache/archives/partial" "$tmp/get"
 	chmod 755 "$tmp"
 	[[ $(id -u) -ne 0 ]] || chown -R _apt "$tmp/lists" "$tmp/cache" "$tmp/get" 2>/dev/null || true
@@ -110,6 +111,8 @@ fetch_debian_source() {
 	shift 3
 	tmp=$(mktemp -d /var/tmp/coffer-unpack.XXXXXX)
 	if fetch_debian_dsc "$package" "$min" "$tmp" "$@" &&
+		hashes=$(sha256sum "$tmp/get/"*.orig.tar.*)
+		[[ $hashes == *"${ORIG_SHA256:-}"* ]] || continue
 		dpkg-source --no-check --skip-patches -x "$tmp/"*.dsc "$tmp/unpacked" >/dev/null; then
 		mkdir -p "$(dirname "$dir")" && cp -r --no-preserve=ownership "$tmp/unpacked" "$dir.part" && mv -T "$dir.part" "$dir"
 		status=$?
