@@ -76,7 +76,8 @@ debian_keyring() {
 
 # fetch_debian_dsc PACKAGE MIN_VERSION DIR SUITE...: downloads the source package (.dsc and what it names) from the first
 # suite that has at least that version into the directory DIR. The lists of the system's apt are neither used nor changed;
-# apt's signed index vouches for what is downloaded. Fails if no suite has it.
+# apt's signed index vouches for what is downloaded. Fails if no suite has it. With ORIG_SHA256 in the environment, that
+# hash of upstream's tarball must match as well; then an index past its date, on a mirror that is no longer updated, will do.
 fetch_debian_dsc() {
 	local package=$1 min=$2 dir=$3 mirror ring suite version status=1
 	shift 3
@@ -96,6 +97,8 @@ fetch_debian_dsc() {
 		version=$(apt-cache "${options[@]}" showsrc --only-source "$package" 2>/dev/null | sed -n 's/^Version: //p' | sort -V | tail -n1)
 		dpkg --compare-versions "${version:-0}" ge "$min" || continue
 		(cd "$tmp/get" && apt-get "${options[@]}" source --only-source --download-only "$package=$version") || continue
+		hashes=$(sha256sum "$tmp/get/"*.orig.tar.*)
+		[[ $hashes == *"${ORIG_SHA256:-}"* ]] || continue
 		cp --no-preserve=ownership "$tmp/get/"* "$dir/"
 		status=$?
 		break
@@ -111,8 +114,6 @@ fetch_debian_source() {
 	shift 3
 	tmp=$(mktemp -d /var/tmp/coffer-unpack.XXXXXX)
 	if fetch_debian_dsc "$package" "$min" "$tmp" "$@" &&
-		hashes=$(sha256sum "$tmp/get/"*.orig.tar.*)
-		[[ $hashes == *"${ORIG_SHA256:-}"* ]] || continue
 		dpkg-source --no-check --skip-patches -x "$tmp/"*.dsc "$tmp/unpacked" >/dev/null; then
 		mkdir -p "$(dirname "$dir")" && cp -r --no-preserve=ownership "$tmp/unpacked" "$dir.part" && mv -T "$dir.part" "$dir"
 		status=$?
