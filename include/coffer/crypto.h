@@ -24,8 +24,8 @@ int crypto_start(void);
 
 /* ---- secrets: the one type that owns key bytes ---- */
 struct secret;
-struct secret *secret_new(size_t len);    /* zeroed; NULL: no locked memory left */
-struct secret *secret_random(size_t len); /* NULL: no locked memory or no randomness */
+struct secret *secret_new(size_t len);                  /* zeroed; NULL: no locked memory left */
+struct secret *secret_random(size_t len);               /* NULL: no locked memory or no randomness */
 struct secret *secret_take(uint8_t *bytes, size_t len); /* copies, then wipes `bytes` */
 uint8_t *secret_data(struct secret *s);
 const uint8_t *secret_bytes(const struct secret *s);
@@ -33,7 +33,7 @@ size_t secret_size(const struct secret *s);
 void secret_free(struct secret *s); /* wipes; NULL is fine */
 
 int random_bytes(void *out, size_t len);
-void wipe(void *p, size_t len);                           /* never optimised away */
+void wipe(void *p, size_t len);                                       /* never optimised away */
 int equal_in_constant_time(const void *a, const void *b, size_t len); /* 1: equal */
 
 /* ---- key derivation and wrapping ---- */
@@ -50,7 +50,8 @@ int sha256(const void *data, size_t len, uint8_t out[static 32]);
 /* AES-256-KWP (RFC 5649, NIST SP 800-38F). Wrapped length: key rounded up to 8, plus 8. */
 enum { WRAPPED_KEY_SIZE = KEY_SIZE + 8 };
 int key_wrap(const struct secret *kek, const struct secret *key, uint8_t *out, size_t out_size, size_t *ret_len);
-int key_unwrap(const struct secret *kek, const uint8_t *in, size_t len, struct secret **ret_key); /* -EBADMSG: wrong KEK */
+int key_unwrap(const struct secret *kek, const uint8_t *in, size_t len,
+	       struct secret **ret_key); /* -EBADMSG: wrong KEK */
 
 /* ---- AES-256-GCM with one fixed key and caller's nonces: the framing of the log ---- */
 struct aead;
@@ -90,7 +91,8 @@ void cryptor_free(struct cryptor *c); /* wipes every context; no call may be und
 int cryptor_seal_blocks(struct cryptor *c, uint64_t object, uint64_t first, unsigned count, uint32_t tag_key_version,
 			const uint8_t *plain, uint8_t *cipher, struct block_tag *tags);
 /* The reverse. A block whose tag is all zero is a hole: its plaintext is zeros whatever `cipher` holds. On -EBADMSG
- * *ret_bad (may be NULL) is the index of the first bad block and its plaintext is not written. */
+ * *ret_bad (may be NULL) is the index of the first bad block, from 0 for `first`: blocks before it are in `plain`, its own
+ * place there is zeroed, those after it are not written. `plain` may be `cipher`. */
 int cryptor_open_blocks(struct cryptor *c, uint64_t object, uint64_t first, unsigned count, const uint8_t *cipher,
 			uint8_t *plain, const struct block_tag *tags, unsigned *ret_bad);
 
@@ -104,9 +106,9 @@ int cryptor_open_record(struct cryptor *c, uint64_t object, enum record_kind kin
 
 /* Authenticates a clear page (tag pages and existence maps) under the outermost layer's key: GMAC with a fresh nonce.
  * `mac` is stored in the page's own trailer. `position` is the page's index in the backing file. */
-int cryptor_mac_page(struct cryptor *c, uint64_t object, uint64_t position, uint32_t key_version,
-		     const void *page, size_t len, struct block_tag *mac);
-int cryptor_check_page(struct cryptor *c, uint64_t object, uint64_t position,
-		       const void *page, size_t len, const struct block_tag *mac);
+int cryptor_mac_page(struct cryptor *c, uint64_t object, uint64_t position, uint32_t key_version, const void *page,
+		     size_t len, struct block_tag *mac);
+int cryptor_check_page(struct cryptor *c, uint64_t object, uint64_t position, const void *page, size_t len,
+		       const struct block_tag *mac);
 
 #endif
