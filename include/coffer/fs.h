@@ -1,0 +1,49 @@
+/* A volume as a mounted file system: the only layer that knows FUSE.
+ *
+ * A struct fs is one FUSE session on one volume, which stays the caller's and must outlive it. Order of use: fs_mount,
+ * fs_serve (returns when the file system was unmounted or fs_stop was called), fs_free. fs_stop, fs_requests and fs_describe
+ * may be called from any thread in between; nothing else may. Errors are -errno; what libfuse has to say about a failed mount
+ * is logged by fs_mount.
+ */
+#ifndef COFFER_FS_H
+#define COFFER_FS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <coffer/volume.h>
+
+struct fs;
+
+enum fs_uring {
+	FS_URING_AUTO, /* FUSE over io_uring where the kernel has it switched on */
+	FS_URING_ON,   /* switches it on: root only, logged */
+	FS_URING_OFF,
+};
+
+struct fs_options {
+	const char *source;       /* what the mount table shows: the backing directory */
+	const char *kernel_flags; /* mount flags libfuse understands, comma-separated; "" for none */
+	bool read_only;
+	bool allow_other;
+	bool writeback; /* the kernel gathers writes */
+	enum fs_uring uring;
+};
+
+/* Mounts the volume. The kernel's requests wait until fs_serve answers them. */
+int fs_mount(struct volume *v, const char *mountpoint, const struct fs_options *o, struct fs **ret);
+/* Answers requests until the file system is unmounted: 0, or -errno if the transport failed. Starts threads and joins them. */
+int fs_serve(struct fs *f);
+/* Makes fs_serve return although the file system is still mounted; what the kernel has not written is lost then. */
+void fs_stop(struct fs *f);
+/* Unmounts if that did not happen yet, and frees. NULL is fine. */
+void fs_free(struct fs *f);
+/* Raises the kernel's read-ahead for this mount to what one request carries; once fs_serve answers. Root only, else nothing. */
+void fs_tune(const char *mountpoint);
+
+/* Requests that changed the volume, since the mount: stands still when the kernel has nothing left to write. */
+uint64_t fs_changes(const struct fs *f);
+/* "io_uring" or "/dev/fuse": what requests came by. */
+const char *fs_transport(const struct fs *f);
+
+#endif

@@ -1,0 +1,101 @@
+/* What the files of src/fs share. Each operation: enter(), the volume's work, exactly one reply_*().
+ *
+ * Node ids are object numbers, and the generation is always 0, because object numbers are never reused. The daemon keeps no
+ * handle for open files: OPEN, OPENDIR, FLUSH and CREATE are answered ENOSYS, after which the kernel stops asking.
+ */
+#ifndef COFFER_FS_INTERNAL_H
+#define COFFER_FS_INTERNAL_H
+
+#define FUSE_USE_VERSION FUSE_MAKE_VERSION(3, 18)
+#include <fuse_lowlevel.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <coffer/fs.h>
+#include <coffer/util.h>
+
+enum {
+	REQUEST_MAX = 1 << 20, /* bytes of data that one READ or WRITE carries */
+	/* Room for a reply: a READ's length rounded out to blocks at both ends. */
+	REPLY_ROOM = REQUEST_MAX + 2 * BLOCK_SIZE,
+	/* READDIRPLUS entries that a reply can carry: each takes at least 152 bytes. */
+	ENTRIES_MAX = REPLY_ROOM / 152 + 1,
+};
+
+struct fs {
+	struct volume *volume; /* the mount's creator's */
+	struct fuse_session *session;
+	bool read_only, writeback, mounted;
+	enum fs_uring uring;
+	atomic_bool uses_uring;
+	atomic_uint_fast64_t changes;
+};
+
+/* One per thread that answers requests; made when the first one comes, freed with the thread. */
+struct worker {
+	char *reply; /* REPLY_ROOM bytes, page-aligned */
+	uint64_t entries[ENTRIES_MAX];
+};
+
+/* First thing in every operation. NULL: no memory for this thread, and ENOMEM has been replied. */
+struct fs *enter(fuse_req_t req, struct worker **ret_worker);
+/* For operations that need no buffer. */
+struct fs *enter_plain(fuse_req_t req);
+struct fs *enter_change(fuse_req_t req); /* likewise, and counts a change */
+
+/* Replies; `r` is 0 or -errno of the volume layer. */
+void reply_result(fuse_req_t req, int r);
+void reply_entry(fuse_req_t req, struct fs *f, int r, const struct attr *a);
+void reply_lookup(fuse_req_t req, struct fs *f, int r, const struct attr *a); /* -ENOENT is remembered by the kernel */
+void reply_create(fuse_req_t req, struct fs *f, int r, const struct attr *a, const struct fuse_file_info *fi);
+void reply_attr(fuse_req_t req, int r, const struct attr *a);
+void reply_data(fuse_req_t req, ssize_t r, const char *data); /* `r` bytes, or -errno */
+/* An xattr or the list of them: `size` is what the caller had room for, 0 asks for the length only. */
+void reply_xattr(fuse_req_t req, ssize_t r, const char *data, size_t size);
+void reply_written(fuse_req_t req, int r, size_t len);
+void reply_offset(fuse_req_t req, int r, uint64_t off);
+void reply_statfs(fuse_req_t req, int r, const struct statvfs *st);
+void fill_entry(struct fuse_entry_param *e, const struct attr *a);
+
+struct caller caller_of(fuse_req_t req);
+
+/* user.coffer.*: what the volume says about an object, read-only and not listed. */
+bool virtual_is_name(const char *name);
+ssize_t virtual_get(struct volume *v, uint64_t object, const char *name, char *buf, size_t size);
+
+/* The operations, by file. */
+void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name);
+void op_forget(fuse_req_t req, fuse_ino_t object, uint64_t count);
+void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forgets);
+void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev);
+void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode);
+void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name);
+void op_tmpfile(fuse_req_t req, fuse_ino_t parent, mode_t mode, struct fuse_file_info *fi);
+void op_link(fuse_req_t req, fuse_ino_t object, fuse_ino_t parent, const char *name);
+void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name);
+void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name);
+void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t new_parent, const char *new_name,
+	       unsigned flags);
+
+void op_getattr(fuse_req_t req, fuse_ino_t object, struct fuse_file_info *fi);
+void op_setattr(fuse_req_t req, fuse_ino_t object, struct stat *st, int to_set, struct fuse_file_info *fi);
+void op_readlink(fuse_req_t req, fuse_ino_t object);
+void op_statfs(fuse_req_t req, fuse_ino_t object);
+
+void op_getxattr(fuse_req_t req, fuse_ino_t object, const char *name, size_t size);
+void op_listxattr(fuse_req_t req, fuse_ino_t object, size_t size);
+void op_setxattr(fuse_req_t req, fuse_ino_t object, const char *name, const char *value, size_t size, int flags);
+void op_removexattr(fuse_req_t req, fuse_ino_t object, const char *name);
+
+void op_readdir(fuse_req_t req, fuse_ino_t dir, size_t size, off_t cookie, struct fuse_file_info *fi);
+void op_readdirplus(fuse_req_t req, fuse_ino_t dir, size_t size, off_t cookie, struct fuse_file_info *fi);
+
+void op_read(fuse_req_t req, fuse_ino_t object, size_t size, off_t off, struct fuse_file_info *fi);
+void op_write(fuse_req_t req, fuse_ino_t object, const char *data, size_t size, off_t off, struct fuse_file_info *fi);
+void op_fallocate(fuse_req_t req, fuse_ino_t object, int mode, off_t off, off_t len, struct fuse_file_info *fi);
+void op_lseek(fuse_req_t req, fuse_ino_t object, off_t off, int whence, struct fuse_file_info *fi);
+void op_fsync(fuse_req_t req, fuse_ino_t object, int datasync, struct fuse_file_info *fi);
+
+#endif

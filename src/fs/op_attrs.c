@@ -1,0 +1,76 @@
+/* Operations on attributes. */
+#include "fs_internal.h"
+
+void op_getattr(fuse_req_t req, fuse_ino_t object, struct fuse_file_info *fi)
+{
+	struct fs *f = enter_plain(req);
+	struct attr a;
+
+	(void)fi;
+	reply_attr(req, volume_getattr(f->volume, object, &a), &a);
+}
+
+static unsigned attr_set_of(int to_set)
+{
+	static const struct {
+		int fuse;
+		unsigned volume;
+	} bits[] = {
+		{ FUSE_SET_ATTR_MODE, SET_MODE },
+		{ FUSE_SET_ATTR_UID, SET_UID },
+		{ FUSE_SET_ATTR_GID, SET_GID },
+		{ FUSE_SET_ATTR_SIZE, SET_SIZE },
+		{ FUSE_SET_ATTR_ATIME, SET_ATIME },
+		{ FUSE_SET_ATTR_MTIME, SET_MTIME },
+		{ FUSE_SET_ATTR_CTIME, SET_CTIME },
+		{ FUSE_SET_ATTR_ATIME_NOW, SET_ATIME_NOW },
+		{ FUSE_SET_ATTR_MTIME_NOW, SET_MTIME_NOW },
+		/* libfuse passes the kernel's FATTR_KILL_SUIDGID by this name. */
+		{ FUSE_SET_ATTR_KILL_SUID, SET_KILL_SUIDGID },
+	};
+	unsigned set = 0;
+
+	for (size_t i = 0; i < sizeof(bits) / sizeof(bits[0]); i++)
+		if (to_set & bits[i].fuse)
+			set |= bits[i].volume;
+	/* The kernel sends "now" together with the plain bit, and then no time. */
+	if (set & SET_ATIME_NOW)
+		set &= ~(unsigned)SET_ATIME;
+	if (set & SET_MTIME_NOW)
+		set &= ~(unsigned)SET_MTIME;
+	/* With HANDLE_KILLPRIV_V2 a change of owner is for the file system to drop set-user-id and set-group-id. */
+	if ((set & (SET_UID | SET_GID)) && !(set & SET_MODE))
+		set |= SET_KILL_SUIDGID;
+	return set;
+}
+
+void op_setattr(fuse_req_t req, fuse_ino_t object, struct stat *st, int to_set, struct fuse_file_info *fi)
+{
+	struct fs *f = enter_change(req);
+	struct attr a;
+
+	(void)fi;
+	reply_attr(req, volume_setattr(f->volume, object, st, attr_set_of(to_set), &a), &a);
+}
+
+void op_readlink(fuse_req_t req, fuse_ino_t object)
+{
+	struct fs *f = enter_plain(req);
+	char target[VOLUME_SYMLINK_MAX + 1];
+	int r;
+
+	r = volume_readlink(f->volume, object, target, sizeof(target));
+	if (r < 0)
+		reply_result(req, r);
+	else
+		fuse_reply_readlink(req, target);
+}
+
+void op_statfs(fuse_req_t req, fuse_ino_t object)
+{
+	struct fs *f = enter_plain(req);
+	struct statvfs st;
+
+	(void)object;
+	reply_statfs(req, volume_statfs(f->volume, &st), &st);
+}

@@ -1,0 +1,70 @@
+/* Operations on contents. */
+#include <errno.h>
+
+#include "fs_internal.h"
+
+/* Where to decrypt to: over io_uring into the payload that the kernel takes over, else into the thread's buffer. Both must
+ * have room for the span rounded out to blocks. */
+static char *read_target(fuse_req_t req, struct worker *w, uint64_t off, size_t size)
+{
+	size_t head = off % BLOCK_SIZE;
+	size_t span = (head + size + BLOCK_SIZE - 1) / BLOCK_SIZE * BLOCK_SIZE;
+	size_t room;
+	char *payload;
+
+	if (fuse_req_is_uring(req) && fuse_req_get_payload(req, &payload, &room, NULL) == 0 && span <= room)
+		return payload;
+	return span <= REPLY_ROOM ? w->reply : NULL;
+}
+
+void op_read(fuse_req_t req, fuse_ino_t object, size_t size, off_t off, struct fuse_file_info *fi)
+{
+	struct worker *w;
+	struct fs *f = enter(req, &w);
+	char *target;
+
+	(void)fi;
+	if (!f)
+		return;
+	target = read_target(req, w, (uint64_t)off, size);
+	if (target)
+		reply_data(req, volume_read(f->volume, object, (uint64_t)off, size, target), target);
+	else
+		reply_result(req, -EINVAL);
+}
+
+void op_write(fuse_req_t req, fuse_ino_t object, const char *data, size_t size, off_t off, struct fuse_file_info *fi)
+{
+	struct fs *f = enter_change(req);
+
+	reply_written(req, volume_write(f->volume, object, (uint64_t)off, size, data, fi->kill_suidgid), size);
+}
+
+void op_fallocate(fuse_req_t req, fuse_ino_t object, int mode, off_t off, off_t len, struct fuse_file_info *fi)
+{
+	struct fs *f = enter_change(req);
+
+	(void)fi;
+	reply_result(req, volume_fallocate(f->volume, object, mode, (uint64_t)off, (uint64_t)len));
+}
+
+void op_lseek(fuse_req_t req, fuse_ino_t object, off_t off, int whence, struct fuse_file_info *fi)
+{
+	struct fs *f = enter_plain(req);
+	uint64_t found = 0;
+	int r;
+
+	(void)fi;
+	r = volume_seek(f->volume, object, (uint64_t)off, whence, &found);
+	reply_offset(req, r, found);
+}
+
+/* For directories too. There is no cheaper fdatasync: what makes data durable, the log, makes everything durable. */
+void op_fsync(fuse_req_t req, fuse_ino_t object, int datasync, struct fuse_file_info *fi)
+{
+	struct fs *f = enter_plain(req);
+
+	(void)datasync;
+	(void)fi;
+	reply_result(req, volume_fsync(f->volume, object));
+}

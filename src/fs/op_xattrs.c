@@ -1,0 +1,72 @@
+/* Operations on extended attributes; POSIX ACLs come this way too. */
+#include <errno.h>
+#include <sys/stat.h>
+
+#include "fs_internal.h"
+
+void op_getxattr(fuse_req_t req, fuse_ino_t object, const char *name, size_t size)
+{
+	struct worker *w;
+	struct fs *f = enter(req, &w);
+	size_t room = size < REPLY_ROOM ? size : REPLY_ROOM;
+	ssize_t r;
+
+	if (!f)
+		return;
+	if (virtual_is_name(name))
+		r = virtual_get(f->volume, object, name, w->reply, room);
+	else
+		r = volume_getxattr(f->volume, object, name, w->reply, room);
+	reply_xattr(req, r, w->reply, size);
+}
+
+void op_listxattr(fuse_req_t req, fuse_ino_t object, size_t size)
+{
+	struct worker *w;
+	struct fs *f = enter(req, &w);
+	size_t room = size < REPLY_ROOM ? size : REPLY_ROOM;
+
+	if (!f)
+		return;
+	reply_xattr(req, volume_listxattr(f->volume, object, w->reply, room), w->reply, size);
+}
+
+/* Whether setting an access ACL takes the set-group-id bit away: POSIX wants it when the caller is not in the file's group.
+ * The kernel would tell (FUSE_SETXATTR_ACL_KILL_SGID), but libfuse does not pass that on. */
+static bool acl_kills_sgid(fuse_req_t req, struct volume *v, uint64_t object, const char *name)
+{
+	const struct fuse_ctx *ctx = fuse_req_ctx(req);
+	gid_t groups[1024];
+	struct attr a;
+	int n;
+
+	if (strcmp(name, "system.posix_acl_access") != 0 || ctx->uid == 0)
+		return false;
+	if (volume_getattr(v, object, &a) < 0 || !(a.st.st_mode & S_ISGID) || a.st.st_gid == ctx->gid)
+		return false;
+	n = fuse_req_getgroups(req, sizeof(groups) / sizeof(groups[0]), groups);
+	for (int i = 0; i < n && i < (int)(sizeof(groups) / sizeof(groups[0])); i++)
+		if (groups[i] == a.st.st_gid)
+			return false;
+	return true;
+}
+
+void op_setxattr(fuse_req_t req, fuse_ino_t object, const char *name, const char *value, size_t size, int flags)
+{
+	struct fs *f = enter_change(req);
+	int r;
+
+	if (virtual_is_name(name))
+		r = -EPERM;
+	else
+		r = volume_setxattr(f->volume, object, name, value, size, flags,
+				    acl_kills_sgid(req, f->volume, object, name));
+	reply_result(req, r);
+}
+
+void op_removexattr(fuse_req_t req, fuse_ino_t object, const char *name)
+{
+	struct fs *f = enter_change(req);
+
+	reply_result(req, virtual_is_name(name) ? -EPERM : volume_removexattr(f->volume, object, name));
+}

@@ -1,0 +1,137 @@
+/* Every reply to the kernel, and the one place where errors are mapped.
+ *
+ * A reply that hands over an object by name gives the kernel one reference; if it did not get there (the caller was killed
+ * in the meantime), the reference is given back here.
+ */
+#include <errno.h>
+
+#include "fs_internal.h"
+
+/* Only this daemon changes the volume, and the kernel itself notes what passes through it: nothing goes stale. */
+static const double VALID_SECONDS = 24 * 60 * 60;
+
+static int error_for_kernel(int r)
+{
+	int error = -r;
+
+	switch (error) {
+	case ENOSYS: /* the kernel would never ask again */
+		return EOPNOTSUPP;
+	case EBADMSG:
+	case EPROTO:
+	case ESTALE:
+	case EKEYREJECTED:
+		return EIO;
+	case ENOKEY:
+	case EKEYREVOKED:
+	case EKEYEXPIRED:
+		return EACCES;
+	default:
+		/* The kernel takes anything else for a protocol violation and fails the request with ERANGE or EIO. */
+		return error > 0 && error < 512 ? error : EIO;
+	}
+}
+
+void fill_entry(struct fuse_entry_param *e, const struct attr *a)
+{
+	*e = (struct fuse_entry_param){
+		.ino = a->st.st_ino,
+		.generation = 0,
+		.attr = a->st,
+		.attr_timeout = VALID_SECONDS,
+		.entry_timeout = VALID_SECONDS,
+	};
+}
+
+void reply_result(fuse_req_t req, int r)
+{
+	fuse_reply_err(req, r < 0 ? error_for_kernel(r) : 0);
+}
+
+void reply_entry(fuse_req_t req, struct fs *f, int r, const struct attr *a)
+{
+	struct fuse_entry_param e;
+
+	if (r < 0) {
+		reply_result(req, r);
+		return;
+	}
+	fill_entry(&e, a);
+	if (fuse_reply_entry(req, &e) < 0)
+		volume_forget(f->volume, a->st.st_ino, 1);
+}
+
+void reply_lookup(fuse_req_t req, struct fs *f, int r, const struct attr *a)
+{
+	struct fuse_entry_param none = { .entry_timeout = VALID_SECONDS };
+
+	if (r == -ENOENT)
+		fuse_reply_entry(req, &none);
+	else
+		reply_entry(req, f, r, a);
+}
+
+void reply_create(fuse_req_t req, struct fs *f, int r, const struct attr *a, const struct fuse_file_info *fi)
+{
+	struct fuse_entry_param e;
+
+	if (r < 0) {
+		reply_result(req, r);
+		return;
+	}
+	fill_entry(&e, a);
+	if (fuse_reply_create(req, &e, fi) < 0)
+		volume_forget(f->volume, a->st.st_ino, 1);
+}
+
+void reply_attr(fuse_req_t req, int r, const struct attr *a)
+{
+	if (r < 0)
+		reply_result(req, r);
+	else
+		fuse_reply_attr(req, &a->st, VALID_SECONDS);
+}
+
+void reply_data(fuse_req_t req, ssize_t r, const char *data)
+{
+	if (r < 0)
+		reply_result(req, (int)r);
+	else
+		fuse_reply_buf(req, data, (size_t)r);
+}
+
+void reply_xattr(fuse_req_t req, ssize_t r, const char *data, size_t size)
+{
+	if (r < 0)
+		reply_result(req, (int)r);
+	else if (size == 0)
+		fuse_reply_xattr(req, (size_t)r);
+	else if ((size_t)r > size)
+		reply_result(req, -ERANGE);
+	else
+		fuse_reply_buf(req, data, (size_t)r);
+}
+
+void reply_written(fuse_req_t req, int r, size_t len)
+{
+	if (r < 0)
+		reply_result(req, r);
+	else
+		fuse_reply_write(req, len);
+}
+
+void reply_offset(fuse_req_t req, int r, uint64_t off)
+{
+	if (r < 0)
+		reply_result(req, r);
+	else
+		fuse_reply_lseek(req, (off_t)off);
+}
+
+void reply_statfs(fuse_req_t req, int r, const struct statvfs *st)
+{
+	if (r < 0)
+		reply_result(req, r);
+	else
+		fuse_reply_statfs(req, st);
+}

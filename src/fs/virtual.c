@@ -1,0 +1,119 @@
+/* user.coffer.*: the encryption status of an object, as read-only attributes. They are not listed, so that copies of a tree
+ * do not try to set them. */
+#include <errno.h>
+#include <stdio.h>
+
+#include "fs_internal.h"
+
+#define PREFIX "user.coffer."
+
+/* What the values are made from. */
+struct facts {
+	const struct descriptor *d;
+	const struct scope_entry *scope;
+	uint32_t dek_version;
+};
+
+static int value_encrypted(const struct facts *x, char *out, size_t size)
+{
+	(void)x;
+	return snprintf(out, size, "yes");
+}
+
+static int value_scope(const struct facts *x, char *out, size_t size)
+{
+	return snprintf(out, size, "%s", x->scope->name);
+}
+
+static int value_algorithms(const struct facts *x, char *out, size_t size)
+{
+	const char *name = suite_name(x->scope->suite);
+
+	return snprintf(out, size, "%s", name ? name : "unknown");
+}
+
+static int value_key_source(const struct facts *x, char *out, size_t size)
+{
+	return snprintf(out, size, "%s", x->scope->key_uri);
+}
+
+static int value_key_id(const struct facts *x, char *out, size_t size)
+{
+	return snprintf(out, size, "%s", x->scope->kek_id);
+}
+
+static int value_key_version(const struct facts *x, char *out, size_t size)
+{
+	return snprintf(out, size, "%u", x->scope->kek_version);
+}
+
+static int value_dek_version(const struct facts *x, char *out, size_t size)
+{
+	return snprintf(out, size, "%u", x->dek_version);
+}
+
+static int value_infrastructure(const struct facts *x, char *out, size_t size)
+{
+	return snprintf(out, size, "%s", x->scope->suite == SUITE_XTS_GCM ? "yes" : "no");
+}
+
+static int value_integrity(const struct facts *x, char *out, size_t size)
+{
+	return snprintf(out, size, "%s", x->scope->suite == SUITE_XTS ? "none" : "gmac");
+}
+
+static int value_volume_id(const struct facts *x, char *out, size_t size)
+{
+	char hex[2 * VOLUME_ID_SIZE + 1];
+
+	hex_encode(x->d->volume_id, VOLUME_ID_SIZE, hex);
+	return snprintf(out, size, "%s", hex);
+}
+
+static const struct {
+	const char *name;
+	int (*value)(const struct facts *x, char *out, size_t size);
+} attributes[] = {
+	{ "encrypted", value_encrypted },     { "scope", value_scope },
+	{ "algorithms", value_algorithms },   { "key_source", value_key_source },
+	{ "key_id", value_key_id },           { "key_version", value_key_version },
+	{ "dek_version", value_dek_version }, { "infrastructure", value_infrastructure },
+	{ "integrity", value_integrity },     { "volume_id", value_volume_id },
+};
+
+bool virtual_is_name(const char *name)
+{
+	return strncmp(name, PREFIX, strlen(PREFIX)) == 0;
+}
+
+ssize_t virtual_get(struct volume *v, uint64_t object, const char *name, char *buf, size_t size)
+{
+	struct volume_status status;
+	struct facts x;
+	char value[sizeof(((struct scope_entry *)0)->key_uri)];
+	uint32_t number;
+	size_t i = 0;
+	int r;
+
+	while (i < sizeof(attributes) / sizeof(attributes[0]) && strcmp(name + strlen(PREFIX), attributes[i].name) != 0)
+		i++;
+	if (i == sizeof(attributes) / sizeof(attributes[0]))
+		return -ENODATA;
+	r = volume_describe(v, object, &number, &x.dek_version);
+	if (r < 0)
+		return r;
+	volume_status(v, &status);
+	x.d = status.d;
+	x.scope = descriptor_scope(x.d, number);
+	if (!x.scope)
+		return -EIO;
+	r = attributes[i].value(&x, value, sizeof(value));
+	if (r < 0 || (size_t)r >= sizeof(value))
+		return -EIO;
+	if (size == 0)
+		return r;
+	if ((size_t)r > size)
+		return -ERANGE;
+	memcpy(buf, value, (size_t)r);
+	return r;
+}

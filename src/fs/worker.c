@@ -1,0 +1,90 @@
+/* What each thread that answers requests has: its reply buffer. */
+#include <errno.h>
+#include <pthread.h>
+
+#include "fs_internal.h"
+
+static pthread_key_t worker_key;
+static pthread_once_t worker_once = PTHREAD_ONCE_INIT;
+static bool worker_key_made;
+static _Thread_local struct worker *current;
+static _Thread_local bool seen;
+
+static void worker_free(void *arg)
+{
+	struct worker *w = arg;
+
+	/* Plaintext passed through it. */
+	wipe(w->reply, REPLY_ROOM);
+	free(w->reply);
+	free(w);
+}
+
+static void worker_make_key(void)
+{
+	worker_key_made = pthread_key_create(&worker_key, worker_free) == 0;
+}
+
+static struct worker *worker_new(void)
+{
+	struct worker *w = calloc(1, sizeof(*w));
+
+	pthread_once(&worker_once, worker_make_key);
+	if (!w || !worker_key_made)
+		goto fail;
+	w->reply = aligned_alloc(BLOCK_SIZE, REPLY_ROOM);
+	if (!w->reply || pthread_setspecific(worker_key, w) != 0)
+		goto fail;
+	return w;
+
+fail:
+	if (w)
+		free(w->reply);
+	free(w);
+	return NULL;
+}
+
+struct fs *enter_plain(fuse_req_t req)
+{
+	struct fs *f = fuse_req_userdata(req);
+
+	if (!seen) {
+		seen = true;
+		/* libfuse ends its io_uring threads with pthread_cancel, in whatever they do. They stop by themselves when
+		 * the session ends, and one that died in the volume layer would keep its locks. */
+		if (fuse_req_is_uring(req)) {
+			pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
+			atomic_store_explicit(&f->uses_uring, true, memory_order_relaxed);
+		}
+	}
+	return f;
+}
+
+struct fs *enter_change(fuse_req_t req)
+{
+	struct fs *f = enter_plain(req);
+
+	atomic_fetch_add_explicit(&f->changes, 1, memory_order_relaxed);
+	return f;
+}
+
+struct fs *enter(fuse_req_t req, struct worker **ret_worker)
+{
+	struct fs *f = enter_plain(req);
+
+	if (!current)
+		current = worker_new();
+	if (!current) {
+		reply_result(req, -ENOMEM);
+		return NULL;
+	}
+	*ret_worker = current;
+	return f;
+}
+
+struct caller caller_of(fuse_req_t req)
+{
+	const struct fuse_ctx *ctx = fuse_req_ctx(req);
+
+	return (struct caller){ .uid = ctx->uid, .gid = ctx->gid, .umask = ctx->umask };
+}
