@@ -4,7 +4,7 @@
 #   # one line: what it shows
 #   # sanitize: yes          (if it is worth running with the sanitizer builds; otherwise left out)
 #   # alone: yes             (if nothing else may run beside it)
-#   # timeout: SECONDS       (if it may need more than ten minutes)
+#   # timeout: SECONDS       (if it may need more than ten minutes at scale ci)
 #   . "$(dirname "$0")/../lib.sh"
 # and exits with 0 (passed), 77 (skipped) or anything else (failed). If it counts cases of its own, its last line is
 # "N passed, N failed". tools/test sets
