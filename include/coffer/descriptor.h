@@ -58,18 +58,21 @@ struct descriptor {
 	uint32_t platform_version;            /* version of the platform key that wraps platform_volume_key */
 	uint8_t platform_volume_key[WRAPPED_KEY_SIZE];
 	size_t scope_count;
-	struct scope_entry *scopes; /* owned */
-	char *text;                 /* as loaded, for the MAC check; owned; NULL for one not loaded */
+	struct scope_entry *scopes; /* owned; ascending by number, [0] is number 0 */
+	char *text;                 /* as loaded or stored, for the MAC check; owned; NULL: neither yet */
 	size_t text_len;
 };
 
+/* For a new volume: format, times and one scope of that suite, whose keys keys_create makes. Sequence and epoch are 0, it is
+ * clean, next_object is 1. NULL: out of memory. */
+struct descriptor *descriptor_new(enum suite suite);
 void descriptor_free(struct descriptor *d); /* the struct too; NULL is fine */
-/* -ENOENT none there; -EINVAL not a descriptor (logged why); -EPROTONOSUPPORT unknown format version or feature (logged). */
+/* -ENOENT none there; -EINVAL not a descriptor; -EPROTONOSUPPORT unknown format version or feature. All logged. */
 int descriptor_load(int backing_fd, struct descriptor **ret);
-/* Checks the MAC of a loaded descriptor. -EBADMSG. */
+/* Checks the MAC of a descriptor that was loaded or stored. -EBADMSG (not logged: it may be the wrong key). */
 int descriptor_check(const struct descriptor *d, const struct secret *mac_key);
-/* Increments the sequence and replaces the file: temporary, write, fsync, rename, fsync of the directory. On failure the old
- * file stands and the sequence in memory is unchanged. */
+/* Increments the sequence and replaces the file: temporary, write, fsync, rename, fsync of the directory. On failure the sequence in
+ * memory is unchanged, and the old file stands (but after a failed sync of the directory a power cut may bring either). */
 int descriptor_store(struct descriptor *d, int backing_fd, const struct secret *mac_key);
 const struct scope_entry *descriptor_scope(const struct descriptor *d, uint32_t number); /* NULL: none */
 

@@ -2,7 +2,8 @@
  *
  * KEK (provider) -wraps-> DEK version (per scope) -HKDF-> object keys (in struct cryptor).
  * The volume key protects structure only: descriptor MAC, object prologues, framing of the log.
- * Errors: -EBADMSG wrong key; -EACCES key source refused (permissions, state); -ENOENT no such key; -EINVAL bad URI or key text.
+ * Errors: -EBADMSG wrong key; -EACCES key source refused (permissions, state); -ENOENT no such key; -EINVAL bad URI or key text;
+ * -EUCLEAN the descriptor was changed or damaged, though the key is the right one.
  * Every failure has been logged once, with what to do, where it is known.
  */
 #ifndef COFFER_KEY_H
@@ -11,7 +12,8 @@
 #include <coffer/crypto.h>
 #include <coffer/descriptor.h>
 
-/* A key source is named by a URI: "platform:" (default), "platform:infrastructure", or "file:///absolute/path".
+/* A key source is named by a URI: "platform:" (default), "platform:infrastructure", or "file:///absolute/path". Opening the
+ * platform's never makes its key ring: the first wrap does.
  * A provider never hands its key out: it wraps and unwraps, so that one whose key stays in a vault fits. */
 enum key_state { KEY_ACTIVE, KEY_REVOKED, KEY_UNREACHABLE };
 struct key_info {
@@ -33,10 +35,11 @@ const struct key_provider *key_provider_for(const char *uri); /* NULL: unknown s
 /* ---- the keys of one volume, unlocked ---- */
 struct volume_keys;
 
-/* Makes the keys of a new volume: fills in the descriptor's volume id, scopes[0] ("default", number 0, DEK version 1) and all
- * wrapped keys. `key_uri` NULL: the platform key. Creates the platform ring in `state_dir` on first use. */
+/* Makes the keys of a new volume: `d` comes from descriptor_new; fills in its volume id, scopes[0] ("default", number 0, DEK
+ * version 1) and all wrapped keys. `key_uri` NULL: the platform key. Creates the platform ring in `state_dir` on first use. */
 int keys_create(struct descriptor *d, const char *key_uri, const char *state_dir, struct volume_keys **ret);
-/* Unwraps everything the descriptor holds, checks the descriptor's MAC with the volume key. */
+/* Unwraps everything the descriptor holds, checks the descriptor's MAC with the volume key. A scope whose key is not to be had
+ * is locked: it has no cryptors. Fails if all are, with the error of the first. */
 int keys_unlock(const struct descriptor *d, const char *state_dir, struct volume_keys **ret);
 void keys_free(struct volume_keys *k); /* wipes */
 
@@ -45,6 +48,7 @@ const struct secret *keys_descriptor_mac(const struct volume_keys *k);    /* key
 /* The cryptor of a scope's DEK version; NULL: no such scope or version, or locked. Valid until keys_free. */
 struct cryptor *keys_cryptor(const struct volume_keys *k, uint32_t scope, uint32_t dek_version);
 uint32_t keys_current_version(const struct volume_keys *k, uint32_t scope); /* for new objects; 0: no such scope */
+/* Asks the scope's source, which may read files; of a locked scope, what the descriptor says. -ENOENT: no such scope. */
 int keys_describe(const struct volume_keys *k, uint32_t scope, struct key_info *ret);
 
 /* ---- pinning: what the state directory remembers of each backing directory (DESIGN section 5) ---- */

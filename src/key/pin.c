@@ -1,0 +1,222 @@
+/* Pins: STATE/volumes/NAME.pin, libconfig text, where NAME is the first half of the SHA-256 of the backing directory's path.
+ * The path and not the volume's id, because a substituted volume brings an id of its own; and not the device's number, because
+ * that changes with every boot.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <coffer/key.h>
+#include <coffer/util.h>
+
+#include "text.h"
+
+#define PIN_DIR   "volumes"
+#define PIN_MAGIC "pin"
+#define ACCEPT    "if that is right, mount it once with -o accept_changes"
+enum {
+	PIN_FORMAT = 1,
+	PIN_NAME_SIZE = 32 + sizeof(".pin"),
+};
+
+static int real_path(int fd, char out[static PATH_MAX])
+{
+	char link[64];
+	ssize_t len;
+
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+	len = readlink(link, out, PATH_MAX);
+	if (len < 0)
+		return -errno;
+	if (len == PATH_MAX)
+		return -ENAMETOOLONG;
+	out[len] = '\0';
+	return 0;
+}
+
+static int pin_name(const char *path, char out[static PIN_NAME_SIZE])
+{
+	uint8_t hash[32];
+	int r = sha256(path, strlen(path), hash);
+
+	if (r)
+		return r;
+	hex_encode(hash, 16, out);
+	strcat(out, ".pin");
+	return 0;
+}
+
+/* *ret is malloc'ed. */
+static int pin_dir_path(const char *state_dir, char **ret)
+{
+	if (asprintf(ret, "%s/%s", state_dir, PIN_DIR) >= 0)
+		return 0;
+	*ret = NULL;
+	return -ENOMEM;
+}
+
+/* ---- comparing ---- */
+
+static int changed(const char *path, const char *what)
+{
+	log_error("%s: %s since it was last mounted on this host; " ACCEPT, path, what);
+	return -EKEYREJECTED;
+}
+
+static int compare_scopes(struct text *t, const char *path, const struct descriptor *d)
+{
+	config_setting_t *list = NULL;
+	size_t count = 0, known = 0;
+	int r = 0;
+
+	text_get_list(t, text_root(t), "scopes", 1, SCOPES_MAX, &list, &count);
+	for (size_t i = 0; i < count && !t->error && !r; i++) {
+		config_setting_t *g = text_get_element(t, list, i);
+		const struct scope_entry *s;
+		char uri[sizeof(s->key_uri)];
+		uint32_t number = 0;
+
+		text_get_u32(t, g, "number", 0, &number);
+		text_get_string(t, g, "key", uri, sizeof(uri));
+		text_finish(t, g);
+		s = t->error ? NULL : descriptor_scope(d, number);
+		if (s && strcmp(s->key_uri, uri)) {
+			log_error(
+				"%s: the key source of scope \"%s\" was %s when it was last mounted on this host and is now %s; " ACCEPT,
+				path, s->name, uri, s->key_uri);
+			r = -EKEYREJECTED;
+		}
+		known += s != NULL;
+	}
+	if (!r && !t->error && (known != count || known != d->scope_count))
+		r = changed(path, "scopes came or went");
+	return r;
+}
+
+static int compare(struct text *t, const char *path, const struct descriptor *d)
+{
+	config_setting_t *root = text_root(t);
+	char magic[sizeof(PIN_MAGIC)] = "", pinned_path[PATH_MAX];
+	uint8_t id[VOLUME_ID_SIZE];
+	uint64_t format, sequence = 0;
+	int r = 0;
+
+	text_get_string(t, root, "coffer", magic, sizeof(magic));
+	text_get_number(t, root, "format", PIN_FORMAT, PIN_FORMAT, &format);
+	text_get_string(t, root, "path", pinned_path, sizeof(pinned_path));
+	text_get_hex(t, root, "volume", id, sizeof(id));
+	text_get_number(t, root, "sequence", 0, TEXT_NUMBER_MAX, &sequence);
+	if (strcmp(magic, PIN_MAGIC) || strcmp(pinned_path, path))
+		text_refuse(t, NULL, "this is not what coffer remembers of this directory");
+	if (t->error)
+		return t->error;
+	if (memcmp(id, d->volume_id, sizeof(id)))
+		return changed(path, "the volume was replaced by another one");
+	r = compare_scopes(t, path, d);
+	text_finish(t, root);
+	if (r || t->error)
+		return r ? r : t->error;
+	if (d->sequence < sequence) {
+		log_error(
+			"%s: its descriptor is older (number %llu) than what was last seen on this host (number %llu): an old copy was put back; " ACCEPT,
+			path, (unsigned long long)d->sequence, (unsigned long long)sequence);
+		return -ESTALE;
+	}
+	return 0;
+}
+
+int pin_check(const char *state_dir, int backing_fd, const struct descriptor *d)
+{
+	AUTO_FREE char *dir = NULL;
+	AUTO_FREE char *text = NULL;
+	AUTO_FREE char *what = NULL;
+	AUTO_CLOSE int fd = -1;
+	char path[PATH_MAX], name[PIN_NAME_SIZE];
+	size_t len = 0;
+	int r = real_path(backing_fd, path);
+
+	if (!r)
+		r = pin_name(path, name);
+	if (!r)
+		r = pin_dir_path(state_dir, &dir);
+	if (r)
+		return r;
+	fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	r = fd < 0 ? -errno : read_file_at(fd, name, DESCRIPTOR_MAX, &text, &len);
+	if (r == -ENOENT)
+		return 0;
+	if (r) {
+		log_error("%s/%s cannot be read: %s", dir, name, strerror(-r));
+		return r;
+	}
+	if (asprintf(&what, "%s/%s", dir, name) < 0) {
+		what = NULL;
+		return -ENOMEM;
+	}
+	AUTO_TEXT t;
+	text_parse(&t, what, text, len);
+	r = t.error ? t.error : compare(&t, path, d);
+	if (r == -EINVAL)
+		log_error("what coffer remembers of %s is damaged; if you trust the directory, remove %s", path, what);
+	return r;
+}
+
+/* ---- remembering ---- */
+
+static int write_pin(struct text *t, const char *path, const struct descriptor *d, char **ret_text, size_t *ret_len)
+{
+	config_setting_t *root = text_root(t), *list;
+	FILE *out;
+
+	text_put_string(t, root, "coffer", PIN_MAGIC);
+	text_put_number(t, root, "format", PIN_FORMAT);
+	text_put_string(t, root, "path", path);
+	text_put_hex(t, root, "volume", d->volume_id, sizeof(d->volume_id));
+	text_put_number(t, root, "sequence", d->sequence);
+	list = text_put_list(t, root, "scopes");
+	for (size_t i = 0; i < d->scope_count; i++) {
+		config_setting_t *g = text_put_element(t, list);
+
+		text_put_number(t, g, "number", d->scopes[i].number);
+		text_put_string(t, g, "key", d->scopes[i].key_uri);
+	}
+	out = open_memstream(ret_text, ret_len);
+	if (!out)
+		return -ENOMEM;
+	text_write(t, out);
+	if (fclose(out) && !t->error)
+		t->error = -ENOMEM;
+	return t->error;
+}
+
+int pin_update(const char *state_dir, int backing_fd, const struct descriptor *d)
+{
+	AUTO_FREE char *dir = NULL;
+	AUTO_FREE char *text = NULL;
+	AUTO_CLOSE int fd = -1;
+	char path[PATH_MAX], name[PIN_NAME_SIZE];
+	size_t len = 0;
+	int r = real_path(backing_fd, path);
+
+	if (!r)
+		r = pin_name(path, name);
+	if (!r)
+		r = pin_dir_path(state_dir, &dir);
+	if (r)
+		return r;
+	AUTO_TEXT t;
+	text_start(&t, path);
+	r = write_pin(&t, path, d, &text, &len);
+	if (!r)
+		r = make_dirs(dir, 0700);
+	if (!r) {
+		fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		r = fd < 0 ? -errno : replace_file_at(fd, name, 0600, text, len);
+	}
+	if (r)
+		log_error("%s/%s cannot be written: %s", dir, name, strerror(-r));
+	return r;
+}

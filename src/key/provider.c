@@ -1,0 +1,84 @@
+#include "provider.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include <coffer/util.h>
+
+static const struct key_provider *const providers[] = { &provider_platform, &provider_file };
+
+const struct key_provider *key_provider_for(const char *uri)
+{
+	size_t len = strcspn(uri, ":");
+
+	for (size_t i = 0; uri[len] && i < sizeof(providers) / sizeof(*providers); i++)
+		if (strlen(providers[i]->scheme) == len && !memcmp(providers[i]->scheme, uri, len))
+			return providers[i];
+	return NULL;
+}
+
+int key_fingerprint(const struct secret *key, char out[static FINGERPRINT_SIZE])
+{
+	static const char label[] = "coffer key fingerprint 1";
+	uint8_t mac[MAC_SIZE], hash[32];
+	int r = hmac_sha256(key, label, strlen(label), mac);
+
+	if (!r)
+		r = sha256(mac, sizeof(mac), hash);
+	if (!r)
+		hex_encode(hash, (FINGERPRINT_SIZE - 1) / 2, out);
+	wipe(mac, sizeof(mac));
+	return r;
+}
+
+static int check_file(int fd, const char *name)
+{
+	struct stat st;
+	const char *why = NULL;
+
+	if (fstat(fd, &st))
+		return -errno;
+	if (!S_ISREG(st.st_mode))
+		why = "is not a regular file";
+	else if (st.st_mode & 077)
+		why = "holds a key but is open to its group or to others; give it mode 0600 or 0400";
+	if (!why)
+		return 0;
+	if (name)
+		log_error("%s %s", name, why);
+	return -EACCES;
+}
+
+int key_file_read(int dirfd, const char *path, const char *name, struct secret *buf, size_t *ret_len)
+{
+	/* Opening a FIFO or a device must neither block nor do anything. */
+	AUTO_CLOSE int fd = openat(dirfd, path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	size_t len = 0, more = 0;
+	uint8_t beyond;
+	int r;
+
+	if (fd < 0) {
+		r = errno == EPERM ? -EACCES : -errno;
+		if (name)
+			log_error("the key file %s cannot be opened: %s", name, strerror(-r));
+		return r == -ENOTDIR ? -ENOENT : r;
+	}
+	r = check_file(fd, name);
+	if (r)
+		goto out;
+	r = pread_all(fd, secret_data(buf), secret_size(buf), 0, &len);
+	if (!r && len == secret_size(buf))
+		r = pread_all(fd, &beyond, 1, (off_t)len, &more);
+	if (r && name)
+		log_error("the key file %s cannot be read: %s", name, strerror(-r));
+	if (!r && more) {
+		wipe(&beyond, 1);
+		r = -EFBIG;
+	}
+	if (!r)
+		*ret_len = len;
+out:
+	return r;
+}

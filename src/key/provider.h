@@ -1,0 +1,27 @@
+/* What the key providers share. */
+#ifndef COFFER_KEY_PROVIDER_H
+#define COFFER_KEY_PROVIDER_H
+
+#include <stdbool.h>
+
+#include <coffer/key.h>
+
+extern const struct key_provider provider_platform;
+extern const struct key_provider provider_file;
+
+static inline void cleanup_secret(struct secret **s)
+{
+	secret_free(*s);
+}
+#define AUTO_SECRET __attribute__((cleanup(cleanup_secret)))
+
+enum { FINGERPRINT_SIZE = 17 }; /* 16 digits and NUL */
+/* Tells keys apart and tells nothing about them: half of the hash of a MAC that nothing else uses. */
+int key_fingerprint(const struct secret *key, char out[static FINGERPRINT_SIZE]);
+
+/* Reads a file that holds a key, at most the size of `buf`, without letting the bytes pass anything but locked memory.
+ * -ENOENT: none there; -EACCES: not to be read by us, open to others than its owner, or not a regular file; -EFBIG: does not fit.
+ * `name` is for messages; NULL: no messages. */
+int key_file_read(int dirfd, const char *path, const char *name, struct secret *buf, size_t *ret_len);
+
+#endif
