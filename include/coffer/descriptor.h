@@ -37,6 +37,7 @@ struct scope_entry {
 	char key_uri[1024];
 	char kek_id[128];
 	uint32_t kek_version;
+	char infra_kek_id[128]; /* both only with SUITE_XTS_GCM */
 	uint32_t infra_kek_version;
 	enum suite suite;
 	int64_t created;

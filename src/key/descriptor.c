@@ -65,48 +65,52 @@ static bool split_mac(const char *text, size_t len, size_t *ret_body_len, const 
 	return true;
 }
 
-static int load_text(int backing_fd, struct descriptor *d)
-{
-	int r = read_file_at(backing_fd, DESCRIPTOR_NAME, DESCRIPTOR_MAX, &d->text, &d->text_len);
-
-	if (r == -EFBIG) {
-		log_error("%s: larger than any descriptor; this is not a coffer volume, or it was damaged",
-			  DESCRIPTOR_NAME);
-		r = -EINVAL;
-	} else if (r == -ENOENT) {
-		log_error("there is no %s: this is not a volume; make one with \"coffer create\"", DESCRIPTOR_NAME);
-	} else if (r) {
-		log_error("%s cannot be read: %s", DESCRIPTOR_NAME, strerror(-r));
-	}
-	return r;
-}
-
-int descriptor_load(int backing_fd, struct descriptor **ret)
+int descriptor_take(char *text, size_t len, struct descriptor **ret)
 {
 	struct descriptor *d = calloc(1, sizeof(*d));
 	const char *digits;
 	size_t body_len;
 	int r;
 
-	if (!d)
+	if (!d) {
+		free(text);
 		return -ENOMEM;
-	r = load_text(backing_fd, d);
-	if (r)
-		goto out;
-	if (!split_mac(d->text, d->text_len, &body_len, &digits)) {
+	}
+	d->text = text;
+	d->text_len = len;
+	if (split_mac(text, len, &body_len, &digits)) {
+		r = descriptor_parse(d, text, body_len);
+	} else {
 		log_error(
 			"%s: does not end in its authentication code: it was cut off or edited; restore it from a copy",
 			DESCRIPTOR_NAME);
 		r = -EINVAL;
-		goto out;
 	}
-	r = descriptor_parse(d, d->text, body_len);
-	if (r)
-		goto out;
+	if (r) {
+		descriptor_free(d);
+		return r;
+	}
 	*ret = d;
-	d = NULL;
-out:
-	descriptor_free(d);
+	return 0;
+}
+
+int descriptor_load(int backing_fd, struct descriptor **ret)
+{
+	char *text;
+	size_t len;
+	int r = read_file_at(backing_fd, DESCRIPTOR_NAME, DESCRIPTOR_MAX, &text, &len);
+
+	if (!r)
+		return descriptor_take(text, len, ret);
+	if (r == -EFBIG) {
+		log_error("%s: larger than any descriptor; this is not a coffer volume, or it was damaged",
+			  DESCRIPTOR_NAME);
+		r = -EINVAL;
+	} else if (r == -ENOENT) {
+		log_error("there is no %s: this is not a volume; make one with \"coffer create\"", DESCRIPTOR_NAME);
+	} else {
+		log_error("%s cannot be read: %s", DESCRIPTOR_NAME, strerror(-r));
+	}
 	return r;
 }
 

@@ -13,4 +13,7 @@ int descriptor_parse(struct descriptor *d, const char *body, size_t len);
 /* *ret_body is malloc'ed and ends in a newline. -EINVAL: a value that no reader would accept, logged. */
 int descriptor_write(const struct descriptor *d, char **ret_body, size_t *ret_len);
 
+/* A whole text, with its last line; `text` is malloc'ed and becomes the descriptor's, or is freed. Errors as descriptor_load. */
+int descriptor_take(char *text, size_t len, struct descriptor **ret);
+
 #endif

@@ -85,8 +85,10 @@ static void parse_scope(struct text *t, config_setting_t *g, struct scope_entry 
 	text_get_string(t, g, "key", s->key_uri, sizeof(s->key_uri));
 	text_get_string(t, g, "key_id", s->kek_id, sizeof(s->kek_id));
 	text_get_u32(t, g, "key_version", 1, &s->kek_version);
-	if (s->suite == SUITE_XTS_GCM)
+	if (s->suite == SUITE_XTS_GCM) {
+		text_get_string(t, g, "infrastructure_id", s->infra_kek_id, sizeof(s->infra_kek_id));
 		text_get_u32(t, g, "infrastructure_version", 1, &s->infra_kek_version);
+	}
 	text_get_hex(t, g, "volume_key", s->volume_key, sizeof(s->volume_key));
 	parse_deks(t, g, s);
 	text_finish(t, g);

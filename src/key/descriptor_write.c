@@ -25,8 +25,10 @@ static void write_scope(struct text *t, config_setting_t *list, const struct sco
 	text_put_string(t, g, "key", s->key_uri);
 	text_put_string(t, g, "key_id", s->kek_id);
 	text_put_number(t, g, "key_version", s->kek_version);
-	if (infra)
+	if (infra) {
+		text_put_string(t, g, "infrastructure_id", s->infra_kek_id);
 		text_put_number(t, g, "infrastructure_version", s->infra_kek_version);
+	}
 	text_put_hex(t, g, "volume_key", s->volume_key, sizeof(s->volume_key));
 	deks = text_put_list(t, g, "deks");
 	for (size_t i = 0; i < s->dek_count; i++) {

@@ -10,8 +10,8 @@
 #include "provider.h"
 
 /* The platform's part: every volume has its volume key wrapped by it, and infrastructure keys are always its own. */
-static int wrap_by_platform(const char *uri, const char *state_dir, const struct secret *key, uint32_t *ret_version,
-			    uint8_t out[static WRAPPED_KEY_SIZE])
+static int wrap_by_platform(const char *uri, const char *state_dir, const struct secret *key, struct key_info *ret_info,
+			    uint32_t *ret_version, uint8_t out[static WRAPPED_KEY_SIZE])
 {
 	const struct key_provider *p;
 	struct key_source *source;
@@ -20,6 +20,8 @@ static int wrap_by_platform(const char *uri, const char *state_dir, const struct
 	if (r)
 		return r;
 	r = p->wrap(source, key, ret_version, out);
+	if (!r)
+		r = p->describe(source, ret_info);
 	p->close(source);
 	return r;
 }
@@ -51,6 +53,7 @@ static int fill_in(struct volume_keys *k, struct descriptor *d, const char *stat
 	AUTO_SECRET struct secret *infra = secret_random(KEY_SIZE);
 	struct scope_entry *s = &d->scopes[0];
 	bool two_layers = s->suite == SUITE_XTS_GCM;
+	struct key_info info;
 	int r = volume_key && dek && infra ? 0 : -ENOMEM;
 
 	if (!r)
@@ -58,9 +61,13 @@ static int fill_in(struct volume_keys *k, struct descriptor *d, const char *stat
 	if (!r)
 		r = wrap_by_scope(&k->scopes[0], s, state_dir, volume_key, dek);
 	if (!r)
-		r = wrap_by_platform(PLATFORM_URI, state_dir, volume_key, &d->platform_version, d->platform_volume_key);
+		r = wrap_by_platform(PLATFORM_URI, state_dir, volume_key, &info, &d->platform_version,
+				     d->platform_volume_key);
 	if (!r && two_layers)
-		r = wrap_by_platform(INFRASTRUCTURE_URI, state_dir, infra, &s->infra_kek_version, s->deks[0].infra);
+		r = wrap_by_platform(INFRASTRUCTURE_URI, state_dir, infra, &info, &s->infra_kek_version,
+				     s->deks[0].infra);
+	if (!r && two_layers)
+		memcpy(s->infra_kek_id, info.id, sizeof(s->infra_kek_id));
 	if (!r)
 		r = keys_set_volume_key(k, volume_key);
 	if (!r)

@@ -27,21 +27,22 @@ static int explain(const struct key_provider *p, struct key_source *source, cons
 
 	if (p->describe(source, &info)) {
 		log_error(
-			"%s is locked by the key %s (%s), which is not on this host; bring the state directory with its keys over from the host that made the volume",
+			"scope %s is locked by the key %s (%s), which is not on this host; bring the state directory with its keys over from the host that made the volume",
 			whose, wanted_id, uri);
 		return -ENOENT;
 	}
-	if (wanted_id[0] && strcmp(info.id, wanted_id)) {
-		log_error("%s is locked by the key %s, but %s is now the key %s: a wrong key; put the right one back",
-			  whose, wanted_id, uri, info.id);
+	if (strcmp(info.id, wanted_id)) {
+		log_error(
+			"scope %s is locked by the key %s, but %s is now the key %s: a wrong key; put the right one back",
+			whose, wanted_id, uri, info.id);
 		return -EBADMSG;
 	}
 	if (r == -ENOENT) {
-		log_error("%s is locked by version %u of the key %s (%s), which is not there", whose, wanted_version,
-			  info.id, uri);
+		log_error("scope %s is locked by version %u of the key %s (%s), which is not there", whose,
+			  wanted_version, info.id, uri);
 		return r;
 	}
-	log_error("%s: a key wrapped by %s (%s) does not open: %s was changed or damaged; restore it from a copy",
+	log_error("scope %s: a key wrapped by %s (%s) does not open: %s was changed or damaged; restore it from a copy",
 		  whose, info.id, uri, DESCRIPTOR_NAME);
 	return -EUCLEAN;
 }
@@ -60,7 +61,7 @@ static int unwrap(const struct key_provider *p, struct key_source *source, const
 	if (r == -EBADMSG || r == -ENOENT)
 		r = explain(p, source, whose, uri, wanted_id, version, r);
 	else if (r)
-		log_error("%s: the key source %s failed: %s", whose, uri, strerror(-r));
+		log_error("scope %s: the key source %s failed: %s", whose, uri, strerror(-r));
 	return r;
 }
 
@@ -143,8 +144,8 @@ static int unlock_deks(struct unlocking *u, const struct scope_entry *s, struct 
 		r = unwrap(sk->provider, sk->source, s->name, s->key_uri, s->kek_id, s->kek_version, s->deks[i].dek,
 			   &dek);
 		if (!r && infra_source)
-			r = unwrap(infra_provider, infra_source, s->name, INFRASTRUCTURE_URI, "", s->infra_kek_version,
-				   s->deks[i].infra, &infra);
+			r = unwrap(infra_provider, infra_source, s->name, INFRASTRUCTURE_URI, s->infra_kek_id,
+				   s->infra_kek_version, s->deks[i].infra, &infra);
 		if (!r)
 			r = keys_add_cryptor(u->k, s, s->deks[i].version, dek, infra);
 	}
