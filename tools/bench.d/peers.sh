@@ -35,7 +35,7 @@ peer_mount() {
 		# shellcheck disable=SC2086
 		gocryptfs -q -nosyslog ${GOCRYPTFS_OPTS:-} -extpass 'echo bench' "$backing" "$mnt" >/dev/null 2>&1
 		;;
-	coffer) "$COFFER" mount "$backing" "$mnt" ;;
+	coffer) "$COFFER" mount "$backing" "$mnt" -o allow_other ;;
 	esac || return
 	mountpoint -q "$mnt"
 }
