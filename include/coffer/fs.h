@@ -1,9 +1,10 @@
 /* A volume as a mounted file system: the only layer that knows FUSE.
  *
- * A struct fs is one FUSE session on one volume, which stays the caller's and must outlive it. Order of use: fs_mount,
- * fs_serve (returns when the file system was unmounted or fs_stop was called), fs_free. fs_stop, fs_requests and fs_describe
- * may be called from any thread in between; nothing else may. Errors are -errno; what libfuse has to say about a failed mount
- * is logged by fs_mount.
+ * Mounting and serving may be two processes, so that the one that has the keys needs no right to mount: fs_attach mounts and
+ * gives the connection to the kernel, a descriptor of /dev/fuse; fs_new takes it. A struct fs serves one volume, which stays
+ * the caller's and must outlive it. Order of use: fs_new, fs_serve (returns when the file system was unmounted or fs_stop was
+ * called), fs_free. fs_stop, fs_changes and fs_transport may be called from any thread in between; nothing else may. Errors
+ * are -errno; what libfuse has to say about a failed mount is logged.
  */
 #ifndef COFFER_FS_H
 #define COFFER_FS_H
@@ -30,13 +31,16 @@ struct fs_options {
 	enum fs_uring uring;
 };
 
-/* Mounts the volume. The kernel's requests wait until fs_serve answers them. */
-int fs_mount(struct volume *v, const char *mountpoint, const struct fs_options *o, struct fs **ret);
+/* Mounts; the kernel's requests wait until a struct fs answers them. Closing the last copy of *ret_fd ends the connection, but
+ * does not unmount. */
+int fs_attach(const char *mountpoint, const struct fs_options *o, int *ret_fd);
+/* Takes `fd` over, also on failure. */
+int fs_new(struct volume *v, int fd, const struct fs_options *o, struct fs **ret);
 /* Answers requests until the file system is unmounted: 0, or -errno if the transport failed. Starts threads and joins them. */
 int fs_serve(struct fs *f);
 /* Makes fs_serve return although the file system is still mounted; what the kernel has not written is lost then. */
 void fs_stop(struct fs *f);
-/* Unmounts if that did not happen yet, and frees. NULL is fine. */
+/* Ends the connection and frees. What is still mounted answers ENOTCONN from then on. NULL is fine. */
 void fs_free(struct fs *f);
 /* Raises the kernel's read-ahead for this mount to what one request carries; once fs_serve answers. Root only, else nothing. */
 void fs_tune(const char *mountpoint);

@@ -22,10 +22,10 @@
 
 enum {
 	ROOT_OBJECT = 1,
-	VOLUME_NAME_MAX = 255,      /* bytes of a name */
-	VOLUME_LINK_MAX = 65000,    /* names of one object; EMLINK beyond */
-	VOLUME_SYMLINK_MAX = 4095,  /* bytes of a target */
-	VOLUME_XATTR_MAX = 65536,   /* bytes of one value; E2BIG beyond */
+	VOLUME_NAME_MAX = 255,     /* bytes of a name */
+	VOLUME_LINK_MAX = 65000,   /* names of one object; EMLINK beyond */
+	VOLUME_SYMLINK_MAX = 4095, /* bytes of a target */
+	VOLUME_XATTR_MAX = 65536,  /* bytes of one value; E2BIG beyond */
 };
 
 struct volume;
@@ -44,7 +44,7 @@ struct caller {
 struct volume_options {
 	bool read_only;
 	const char *state_dir;
-	bool accept_changes; /* skip pinning once: the administrator accepts what it found */
+	bool accept_changes;    /* skip pinning once: the administrator accepts what it found */
 	unsigned sync_interval; /* seconds between background syncs; 0: the default of 5 */
 };
 /* Writes a new, empty volume into an empty directory: descriptor and root directory (owned by the caller's ids). -ENOTEMPTY. */
@@ -81,8 +81,18 @@ int volume_readdir(struct volume *v, uint64_t dir, uint64_t cookie, bool want_at
 
 /* ---- attributes ---- */
 int volume_getattr(struct volume *v, uint64_t object, struct attr *ret);
-enum attr_set { SET_MODE = 1, SET_UID = 2, SET_GID = 4, SET_SIZE = 8, SET_ATIME = 16, SET_MTIME = 32, SET_CTIME = 64,
-		SET_ATIME_NOW = 128, SET_MTIME_NOW = 256, SET_KILL_SUIDGID = 512 };
+enum attr_set {
+	SET_MODE = 1,
+	SET_UID = 2,
+	SET_GID = 4,
+	SET_SIZE = 8,
+	SET_ATIME = 16,
+	SET_MTIME = 32,
+	SET_CTIME = 64,
+	SET_ATIME_NOW = 128,
+	SET_MTIME_NOW = 256,
+	SET_KILL_SUIDGID = 512
+};
 int volume_setattr(struct volume *v, uint64_t object, const struct stat *st, unsigned set, struct attr *ret);
 int volume_readlink(struct volume *v, uint64_t object, char *buf, size_t size); /* NUL-terminated; returns the length */
 
@@ -94,8 +104,10 @@ int volume_setxattr(struct volume *v, uint64_t object, const char *name, const v
 int volume_removexattr(struct volume *v, uint64_t object, const char *name);
 
 /* ---- contents ---- */
-ssize_t volume_read(struct volume *v, uint64_t object, uint64_t off, size_t len, void *buf); /* buf: room for len rounded out to blocks */
-int volume_write(struct volume *v, uint64_t object, uint64_t off, size_t len, const void *buf, bool kill_suidgid); /* all or error */
+ssize_t volume_read(struct volume *v, uint64_t object, uint64_t off, size_t len,
+		    void *buf); /* buf: room for len rounded out to blocks */
+int volume_write(struct volume *v, uint64_t object, uint64_t off, size_t len, const void *buf,
+		 bool kill_suidgid); /* all or error */
 int volume_fallocate(struct volume *v, uint64_t object, int mode, uint64_t off, uint64_t len);
 int volume_seek(struct volume *v, uint64_t object, uint64_t off, int whence, uint64_t *ret); /* SEEK_DATA, SEEK_HOLE */
 int volume_fsync(struct volume *v, uint64_t object);

@@ -1,0 +1,70 @@
+/* The process that serves one volume: its settings, and how it is started.
+ *
+ * Functions return 0 or -errno and have logged what went wrong, unless they return an exit code. None is thread-safe.
+ */
+#ifndef COFFER_DAEMON_H
+#define COFFER_DAEMON_H
+
+#include <limits.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include <coffer/exit.h>
+#include <coffer/fs.h>
+
+/* ---- settings: the defaults, overridden by the configuration file, by the environment, by options ---- */
+struct config {
+	char file[PATH_MAX];      /* that was read; empty: there is none */
+	char state_dir[PATH_MAX]; /* absolute; made when first needed */
+	unsigned sync_interval;   /* seconds between background syncs */
+	bool writeback, allow_other;
+	enum fs_uring uring;
+	bool confine;
+};
+/* `file` and `state_dir`: from --config and --state-dir, or NULL. A file that was named must be there. -EINVAL: bad setting. */
+int config_load(struct config *c, const char *file, const char *state_dir);
+
+/* ---- mount options, as after -o: for `coffer mount`, fstab and autofs maps ---- */
+struct mount_options {
+	bool read_only, allow_other, writeback;
+	enum fs_uring uring;
+	bool accept_changes; /* take the volume as it is although this machine saw another state */
+	char kernel_flags[256]; /* mount flags for the kernel, comma-separated */
+};
+void mount_options_init(struct mount_options *o, const struct config *c);
+/* Adds what a comma-separated list says; later words win. -EINVAL: a word that is not known, or a bad value. */
+int mount_options_parse(struct mount_options *o, const char *list);
+
+/* ---- starting ---- */
+struct mount_request {
+	const char *backing, *mountpoint; /* as given */
+	const struct config *config;
+	struct mount_options options;
+	bool foreground;
+	char **argv; /* the program's: overwritten in a process that does not serve */
+};
+/* Mounts. In the background: returns once the mount works, or has failed and said why. In the foreground: after unmounting. */
+enum exit_code daemon_mount(const struct mount_request *r);
+
+/* ---- finding things ---- */
+/* Opens a backing directory; *ret_path (PATH_MAX bytes) is its absolute path. */
+int backing_open(const char *path, int *ret_fd, char *ret_path);
+/* Whether the directory holds a descriptor; -ENOENT. Nothing is logged. */
+int backing_has_volume(int backing_fd);
+
+struct mount_entry {
+	uint64_t id; /* of the mount, until reboot never that of another */
+	char mountpoint[PATH_MAX], source[PATH_MAX], type[64];
+};
+/* The topmost mount at exactly this absolute path. -ENOENT. Nothing is logged, and the mount itself is not touched. */
+int mounts_at(const char *mountpoint, struct mount_entry *ret);
+/* The mount that an absolute path lies on. */
+int mounts_above(const char *path, struct mount_entry *ret);
+bool mount_is_coffer(const struct mount_entry *m);
+/* Like realpath(3), but of a mount point it resolves only what leads there: a dead mount does not make it fail. */
+int resolve_mountpoint(const char *path, char *ret /* PATH_MAX */);
+/* Unmounts; as an ordinary user through fusermount3. `lazy`: detaches what is in use. Logs nothing. */
+int unmount(const char *mountpoint, bool lazy);
+
+#endif

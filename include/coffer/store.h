@@ -1,0 +1,112 @@
+/* The ciphertext view of a volume: objects as files of 4096-byte pages, changed by atomic, ordered transactions.
+ *
+ * A transaction is one sealed chunk in the write-ahead log (src/store/FORMAT.md): after store_commit returned, a killed daemon
+ * loses nothing of it, and store_sync makes it, and all before it, durable. Pages that are in the log and not yet home are
+ * kept in memory and are what reads see; a background thread writes them home, a generation at a time.
+ * This layer moves ciphertext only: it needs the volume key for the framing of the log, and no object's keys.
+ *
+ * Errors are -errno: -ENOSPC before anything was changed; -EROFS on a read-only store, or one that failed (a sync or a home
+ * write did not succeed, see store_failed). Thread-safe unless said otherwise.
+ * Order of locks: the caller's locks come before all of this layer's; store_begin may wait and wants none of the caller's.
+ */
+#ifndef COFFER_STORE_H
+#define COFFER_STORE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/statvfs.h>
+
+#include <coffer/crypto.h>
+
+struct store;
+
+enum {
+	COMMIT_MAX = 2 << 20,  /* bytes: no chunk is larger */
+	DIRECT_MIN = 64 << 10, /* bytes of new data in a request from which it goes home directly */
+};
+
+/* ---- life ---- */
+/* Takes `backing_fd` (stays the caller's). Finds the backing file system's limits. */
+int store_new(int backing_fd, bool read_only, struct store **ret);
+void store_free(struct store *s);
+/* Makes objects/ and log/ in an empty backing directory. */
+int store_format(int backing_fd);
+
+/* Reads the log of an unclean epoch into memory. From here to store_activate commits go to memory only: what they change is
+ * derived from the log, which still stands. */
+int store_replay(struct store *s, const struct kdf *structure, const uint8_t *salt, size_t salt_size,
+		 uint64_t *ret_chunks);
+/* After store_replay: data pages that went home directly and were not synced when the epoch ended, for the caller to verify. */
+typedef int unsynced_page(void *arg, uint64_t object, uint64_t page);
+int store_each_unsynced(struct store *s, unsynced_page *call, void *arg);
+/* After store_replay: objects that had lost their last name. */
+typedef int orphan_object(void *arg, uint64_t object);
+int store_each_orphan(struct store *s, orphan_object *call, void *arg);
+/* Writes home, durably, all that is in memory. Only before store_activate. */
+int store_settle(struct store *s);
+/* Opens the log of a new epoch, whose salt is durable in the descriptor; starts the background thread. A read-only store has
+ * no epoch: it only stops taking commits. */
+int store_activate(struct store *s, const struct kdf *structure, const uint8_t *salt, size_t salt_size,
+		   unsigned sync_interval);
+/* Stops the background thread, writes everything home, durably. The log may be emptied once the descriptor says so. */
+int store_deactivate(struct store *s);
+int store_empty_log(struct store *s);
+/* Called by the background thread after each interval, without locks. Set before store_activate. */
+void store_on_interval(struct store *s, void (*call)(void *arg), void *arg);
+
+/* ---- transactions ---- */
+struct txn {
+	struct store *store;
+	uint8_t *frames;
+	size_t frames_len, frames_size;
+	struct txn_page *pages; /* what the write frames carry */
+	size_t page_count, page_size;
+	size_t payload_len, reserved;
+	bool removal;
+};
+/* Reserves room in the log for `payload` bytes (pages and frames together); waits for a checkpoint if need be. `removal`:
+ * what gives space back, and works on a full disk. */
+int store_begin(struct store *s, struct txn *t, size_t payload, bool removal);
+/* Writes a page: `used` bytes from `data`, then zeros. `data` must stay until the commit. */
+int txn_write(struct txn *t, uint64_t object, uint64_t page, const uint8_t *data, size_t used);
+/* Releases pages: their content is not needed any more. */
+int txn_release(struct txn *t, uint64_t object, uint64_t first_page, uint64_t count /* UINT64_MAX: to the end */);
+int txn_remove(struct txn *t, uint64_t object);
+int txn_orphan(struct txn *t, uint64_t object); /* has no name any more; ended by txn_remove or txn_adopt */
+int txn_adopt(struct txn *t, uint64_t object);  /* has a name again */
+/* Says that pages were written by store_write_home and not synced. */
+int txn_unsynced(struct txn *t, uint64_t object, uint64_t first_page, uint32_t count);
+/* All or nothing; ends the transaction either way. *ret_seq (may be NULL): what store_sync wants. */
+int store_commit(struct txn *t, uint64_t *ret_seq);
+void store_abort(struct txn *t); /* ends it without a trace; harmless after store_commit */
+
+/* ---- pages ---- */
+/* Reads `count` pages into `buf`; what the file lacks reads as zeros. The caller keeps writers of the object out. */
+int store_read(struct store *s, uint64_t object, uint64_t page, unsigned count, uint8_t *buf);
+bool store_exists(struct store *s, uint64_t object); /* whether it has a file or pages in memory */
+/* Writes new pages home at once, outside the log. Only pages that are holes in every state a crash may leave:
+ * store_may_write_home says whether that is known of the object. Followed by a commit that names them txn_unsynced. */
+int store_write_home(struct store *s, uint64_t object, uint64_t page, unsigned count, const uint8_t *data);
+bool store_may_write_home(struct store *s, uint64_t object);
+/* Allocates backing space (fallocate). -EOPNOTSUPP where the backing file system cannot. */
+int store_allocate(struct store *s, uint64_t object, uint64_t page, uint64_t count);
+
+/* Makes all commits up to `seq` durable, and the object's directly written pages with them (0: no object). */
+int store_sync(struct store *s, uint64_t object, uint64_t seq);
+int store_sync_all(struct store *s);
+
+int store_statfs(struct store *s, struct statvfs *ret);
+uint64_t store_max_pages(const struct store *s); /* of one object's file */
+size_t store_max_payload(const struct store *s); /* of one transaction, bytes */
+bool store_failed(const struct store *s);
+bool store_read_only(const struct store *s);
+/* Numbers of the objects that have a home file, in no order; for checking. `call` returns nonzero to stop. */
+int store_each_home(struct store *s, int (*call)(void *arg, uint64_t object), void *arg);
+
+struct store_counters {
+	uint64_t dirty_pages, log_bytes, checkpoints, syncs;
+};
+void store_counters(struct store *s, struct store_counters *ret);
+
+#endif

@@ -1,0 +1,335 @@
+/* Writing a generation home, and the thread that does it.
+ *
+ * Order (rules 1 to 3 of FORMAT.md): the generation's log is durable before the first byte goes home (store_rotate saw to it);
+ * the homes are synced before the segment is used again; space is released only here, so after the record of the release. */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <signal.h>
+#include <time.h>
+
+#include <coffer/util.h>
+
+#include "internal.h"
+
+enum { SYNC_EACH_MAX = 64, PIECES = 256, RETRY_SECONDS = 1 };
+
+struct page_ref {
+	uint64_t page;
+	const struct overlay_page *data;
+};
+
+static int compare_pages(const void *a, const void *b)
+{
+	uint64_t x = ((const struct page_ref *)a)->page, y = ((const struct page_ref *)b)->page;
+
+	return x < y ? -1 : x > y;
+}
+
+static int compare_objects(const void *a, const void *b)
+{
+	uint64_t x = (*(struct dirty_object *const *)a)->number, y = (*(struct dirty_object *const *)b)->number;
+
+	return x < y ? -1 : x > y;
+}
+
+static int write_run(int fd, const struct page_ref *refs, size_t count)
+{
+	static const uint8_t zeros[BLOCK_SIZE];
+	struct iovec pieces[2 * PIECES];
+	int n = 0;
+
+	for (size_t i = 0; i < count; i++) {
+		pieces[n++] = (struct iovec){ (void *)(uintptr_t)refs[i].data->data, refs[i].data->size };
+		if (refs[i].data->size < BLOCK_SIZE)
+			pieces[n++] = (struct iovec){ (void *)(uintptr_t)zeros, BLOCK_SIZE - refs[i].data->size };
+	}
+	ssize_t done = pwritev(fd, pieces, n, (off_t)(refs[0].page * BLOCK_SIZE));
+
+	if (done < 0)
+		return -errno;
+	if ((size_t)done == count * BLOCK_SIZE)
+		return 0;
+	/* A short write: again from the page where it stopped; an error shows when that one gets nowhere. */
+	size_t whole = (size_t)done / BLOCK_SIZE;
+
+	return whole ? write_run(fd, refs + whole, count - whole) : -ENOSPC;
+}
+
+static int write_pages(int fd, struct page_ref *refs, size_t count)
+{
+	int r = 0;
+
+	qsort(refs, count, sizeof(*refs), compare_pages);
+	for (size_t i = 0, end; r == 0 && i < count; i = end) {
+		for (end = i + 1; end < count && end - i < PIECES && refs[end].page == refs[end - 1].page + 1;)
+			end++;
+		r = write_run(fd, refs + i, end - i);
+	}
+	return r;
+}
+
+static int write_object(struct store *s, struct dirty_object *o)
+{
+	struct home_file *f;
+	size_t pos = 0, count = 0;
+	uint64_t key;
+	int r = 0;
+
+	if (o->removed_seq)
+		return home_remove(&s->home, o->number);
+	for (size_t i = 0; r == 0 && i < o->released_count; i++)
+		r = home_release(&s->home, o->number, o->released[i].first, o->released[i].count);
+	if (r < 0 || !o->pages.count)
+		return r;
+
+	AUTO_FREE struct page_ref *refs = malloc(o->pages.count * sizeof(*refs));
+
+	if (!refs)
+		return -ENOMEM;
+	for (const struct overlay_page *p; (p = map_next(&o->pages, &pos, &key));)
+		refs[count++] = (struct page_ref){ key - 1, p };
+	r = home_get(&s->home, o->number, true, &f);
+	if (r < 0)
+		return r;
+	r = write_pages(f->fd, refs, count);
+	home_put(&s->home, f);
+	return r;
+}
+
+/* An object that the current generation has removed, durably, needs nothing written any more. */
+static bool removed_since(struct store *s, uint64_t object)
+{
+	pthread_rwlock_rdlock(&s->overlay_lock);
+	const struct dirty_object *o = map_get(&s->current->objects, object);
+	bool removed = o && o->removed_seq && o->removed_seq <= atomic_load(&s->durable_seq);
+
+	pthread_rwlock_unlock(&s->overlay_lock);
+	return removed;
+}
+
+static int sync_objects(struct store *s, struct dirty_object **objects, size_t count)
+{
+	int r = 0;
+
+	if (count > SYNC_EACH_MAX || s->home.order_free)
+		return syncfs(s->backing_fd) < 0 ? -errno : 0;
+	for (size_t i = 0; r == 0 && i < count; i++) {
+		struct home_file *f;
+
+		if (!objects[i]->removed_seq) {
+			r = home_get(&s->home, objects[i]->number, false, &f);
+			if (r == -ENOENT) {
+				r = 0;
+				continue;
+			}
+			if (r == 0) {
+				r = fdatasync(f->fd) < 0 ? -errno : 0;
+				home_put(&s->home, f);
+			}
+		}
+		if (r == 0 && (i + 1 == count || objects[i + 1]->number >> 12 != objects[i]->number >> 12)) {
+			r = home_sync_name(&s->home, objects[i]->number);
+			if (r == -ENOENT) /* only removals, in a folder that is not there */
+				r = 0;
+		}
+	}
+	return r;
+}
+
+/* On a full disk: what the current generation gives back is given back now, ahead of its turn. Its log is made durable first;
+ * what it wrote after a release is in memory. */
+static int release_early(struct store *s)
+{
+	size_t pos = 0, count = 0;
+	int r = store_sync_all(s);
+
+	if (r < 0)
+		return r;
+	pthread_rwlock_rdlock(&s->overlay_lock);
+	AUTO_FREE uint64_t *removed = malloc((s->current->objects.count + 1) * sizeof(*removed));
+
+	for (struct dirty_object *o; removed && (o = map_next(&s->current->objects, &pos, NULL));)
+		if (o->removed_seq && o->removed_seq <= atomic_load(&s->durable_seq))
+			removed[count++] = o->number;
+	pthread_rwlock_unlock(&s->overlay_lock);
+	for (size_t i = 0; r == 0 && i < count; i++)
+		r = home_remove(&s->home, removed[i]);
+	return r;
+}
+
+static int write_generation(struct store *s)
+{
+	struct generation *g = s->frozen;
+	AUTO_FREE struct dirty_object **objects = malloc((g->objects.count + 1) * sizeof(*objects));
+	size_t pos = 0, count = 0;
+	int r = objects ? 0 : -ENOMEM;
+
+	for (struct dirty_object *o; objects && (o = map_next(&g->objects, &pos, NULL));)
+		if (o->number && !removed_since(s, o->number))
+			objects[count++] = o;
+	if (r == 0)
+		qsort(objects, count, sizeof(struct dirty_object *), compare_objects);
+	for (size_t i = 0; r == 0 && i < count; i++)
+		r = write_object(s, objects[i]);
+	return r < 0 ? r : sync_objects(s, objects, count);
+}
+
+/* The released map need only name objects whose release may still be replayed. */
+static void prune_released(struct store *s)
+{
+	struct map kept = { 0 };
+	size_t pos = 0;
+	uint64_t key;
+
+	for (void *value; (value = map_next(&s->released, &pos, &key));)
+		if ((uintptr_t)value >= s->oldest && map_put(&kept, key, value) < 0) {
+			map_free(&kept);
+			return; /* an old entry only keeps data on the way through the log */
+		}
+	map_free(&s->released);
+	s->released = kept;
+}
+
+static void set_stuck(struct store *s, bool stuck)
+{
+	pthread_mutex_lock(&s->log_lock);
+	if (stuck && !s->stuck)
+		log_error("the backing file system is full: what was accepted stands in the log; remove something");
+	s->stuck = stuck;
+	pthread_cond_broadcast(&s->room);
+	pthread_mutex_unlock(&s->log_lock);
+}
+
+static bool is_full(int r)
+{
+	return r == -ENOSPC || r == -EDQUOT;
+}
+
+int store_checkpoint(struct store *s)
+{
+	int r = write_generation(s);
+
+	if (is_full(r)) {
+		set_stuck(s, true);
+		r = release_early(s);
+		if (r == 0)
+			r = write_generation(s);
+		if (is_full(r))
+			return r;
+	}
+	if (r < 0) {
+		store_fail(s, "writing home", r);
+		set_stuck(s, s->stuck);
+		return r;
+	}
+	set_stuck(s, false);
+	if (s->mode == STORE_ACTIVE) {
+		r = log_start_segment(&s->log, !s->log.current, s->next_generation++);
+		if (r < 0)
+			store_fail(s, "preparing a segment of the log", r);
+	}
+	pthread_mutex_lock(&s->log_lock);
+	struct generation *done = s->frozen;
+
+	pthread_rwlock_wrlock(&s->overlay_lock);
+	s->frozen = NULL;
+	pthread_rwlock_unlock(&s->overlay_lock);
+	s->oldest = s->current->number;
+	s->checkpoints++;
+	prune_released(s);
+	pthread_cond_broadcast(&s->room);
+	pthread_mutex_unlock(&s->log_lock);
+	generation_free(done);
+	return r;
+}
+
+/* ---- the thread ---- */
+/* Waits until there is work: a checkpoint (true), or the interval has passed (false). */
+static bool keeper_wait(struct store *s)
+{
+	struct timespec until;
+
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += s->frozen ? RETRY_SECONDS : s->interval;
+	LOCK_SCOPE(&s->log_lock);
+	while (!s->wanted && !s->thread_stop)
+		if (pthread_cond_timedwait(&s->wake, &s->log_lock, &until) == ETIMEDOUT)
+			break;
+	bool wanted = s->wanted || s->frozen;
+
+	s->wanted = false;
+	return wanted;
+}
+
+static void keeper_checkpoint(struct store *s)
+{
+	if (!s->frozen) {
+		/* Most of the log is synced before anybody has to wait for it. */
+		if (store_sync_all(s) < 0)
+			return;
+		pthread_mutex_lock(&s->log_lock);
+		int r = store_rotate(s);
+
+		pthread_mutex_unlock(&s->log_lock);
+		if (r < 0)
+			return;
+	}
+	(void)store_checkpoint(s); /* has said what went wrong */
+}
+
+static void *keeper_run(void *arg)
+{
+	struct store *s = arg;
+
+	for (;;) {
+		bool wanted = keeper_wait(s);
+
+		pthread_mutex_lock(&s->log_lock);
+		bool stop = s->thread_stop;
+
+		pthread_mutex_unlock(&s->log_lock);
+		if (stop)
+			return NULL;
+		if (s->failed)
+			continue;
+		if (wanted) {
+			keeper_checkpoint(s);
+			if (s->stuck) { /* do not spin: removals come with time */
+				struct timespec pause = { .tv_nsec = 200000000 };
+
+				nanosleep(&pause, NULL);
+			}
+		} else {
+			if (s->on_interval)
+				s->on_interval(s->on_interval_arg);
+			(void)store_sync_all(s);
+		}
+	}
+}
+
+int keeper_start(struct store *s)
+{
+	sigset_t all, old;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	int r = -pthread_create(&s->thread, NULL, keeper_run, s);
+
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	s->thread_runs = r == 0;
+	return r;
+}
+
+void keeper_stop(struct store *s)
+{
+	if (!s->thread_runs)
+		return;
+	pthread_mutex_lock(&s->log_lock);
+	s->thread_stop = true;
+	pthread_cond_signal(&s->wake);
+	pthread_mutex_unlock(&s->log_lock);
+	pthread_join(s->thread, NULL);
+	s->thread_runs = false;
+}

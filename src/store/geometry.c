@@ -1,0 +1,52 @@
+#include "geometry.h"
+
+uint64_t geometry_meta_page(unsigned level, uint64_t index)
+{
+	uint64_t group = index;
+
+	for (unsigned i = 1; i < level; i++)
+		group *= MAP_FANOUT;
+
+	uint64_t page = 1 + HEADER_TAGS + group * (1 + GROUP_BLOCKS);
+	uint64_t cover = group;
+
+	for (unsigned i = 2; i <= LEVELS; i++) {
+		cover /= MAP_FANOUT;
+		page += cover + 1;
+	}
+	return page - (level - 1);
+}
+
+uint64_t geometry_page(uint64_t block)
+{
+	if (block < HEADER_TAGS)
+		return 1 + block;
+	return geometry_meta_page(1, geometry_group(block)) + 1 + geometry_slot(block);
+}
+
+unsigned geometry_height(uint64_t blocks)
+{
+	if (blocks <= HEADER_TAGS)
+		return 0;
+	uint64_t last = geometry_group(blocks - 1);
+	unsigned height = 1;
+
+	for (; last >= ROOT_BITS; height++)
+		last /= MAP_FANOUT;
+	return height;
+}
+
+uint64_t geometry_max_blocks(uint64_t pages)
+{
+	uint64_t low = 0, high = pages; /* file of `low` blocks fits, one of `high` + 1 does not */
+
+	while (low < high) {
+		uint64_t middle = low + (high - low + 1) / 2;
+
+		if (geometry_page(middle - 1) < pages)
+			low = middle;
+		else
+			high = middle - 1;
+	}
+	return low;
+}

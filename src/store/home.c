@@ -1,0 +1,299 @@
+/* The objects' files: objects/HHH/LLL, where LLL are the low 12 bits of the number in hex and HHH the rest: what was made
+ * together lies together. Files stay open in a bounded cache, least recently used first to go. */
+#include <errno.h>
+#include <fcntl.h>
+#include <dirent.h>
+#include <inttypes.h>
+#include <linux/magic.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+
+#include <coffer/util.h>
+
+#include "internal.h"
+
+enum { OPEN_MAX_FILES = 512, PATH_SIZE = 32, PAGES_AT_ONCE = 1024 };
+
+static void object_dir(uint64_t object, char out[static PATH_SIZE])
+{
+	snprintf(out, PATH_SIZE, "%03" PRIx64, object >> 12);
+}
+
+static void object_path(uint64_t object, char out[static PATH_SIZE])
+{
+	snprintf(out, PATH_SIZE, "%03" PRIx64 "/%03x", object >> 12, (unsigned)(object & 0xfff));
+}
+
+int home_init(struct home *h, int backing_fd)
+{
+	struct statfs fs;
+
+	*h = (struct home){ .backing_fd = backing_fd, .objects_fd = -1 };
+	pthread_mutex_init(&h->lock, NULL);
+	h->objects_fd = openat(backing_fd, "objects", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (h->objects_fd < 0 || fstatfs(h->objects_fd, &fs) < 0) {
+		int r = -errno;
+
+		log_error("the backing directory has no usable objects/ folder: %s", strerror(-r));
+		return r;
+	}
+	h->order_free = fs.f_type == BTRFS_SUPER_MAGIC;
+	return 0;
+}
+
+static void lru_unlink(struct home *h, struct home_file *f)
+{
+	*(f->prev ? &f->prev->next : &h->lru_head) = f->next;
+	*(f->next ? &f->next->prev : &h->lru_tail) = f->prev;
+	f->prev = f->next = NULL;
+}
+
+static void lru_push(struct home *h, struct home_file *f)
+{
+	f->next = h->lru_head;
+	*(h->lru_head ? &h->lru_head->prev : &h->lru_tail) = f;
+	h->lru_head = f;
+}
+
+static void drop_file(struct home *h, struct home_file *f)
+{
+	lru_unlink(h, f);
+	map_remove(&h->open, f->object);
+	h->open_count--;
+	close(f->fd);
+	free(f);
+}
+
+void home_close(struct home *h)
+{
+	while (h->lru_head)
+		drop_file(h, h->lru_head);
+	map_free(&h->open);
+	if (h->objects_fd >= 0)
+		close(h->objects_fd);
+	h->objects_fd = -1;
+	pthread_mutex_destroy(&h->lock);
+}
+
+/* Opens an object's file for both directions, or for reading alone where the backing directory is read-only. */
+static int open_object(struct home *h, uint64_t object, bool create)
+{
+	char path[PATH_SIZE], dir[PATH_SIZE];
+	int flags = O_RDWR | O_CLOEXEC | O_NOFOLLOW | (create ? O_CREAT : 0);
+
+	object_path(object, path);
+	int fd = openat(h->objects_fd, path, flags, 0600);
+
+	if (fd < 0 && errno == ENOENT && create) {
+		object_dir(object, dir);
+		if (mkdirat(h->objects_fd, dir, 0700) < 0 && errno != EEXIST)
+			return -errno;
+		fd = openat(h->objects_fd, path, flags, 0600);
+	}
+	if (fd < 0 && (errno == EROFS || errno == EACCES) && !create)
+		fd = openat(h->objects_fd, path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	if (fd < 0)
+		return errno == ELOOP ? -EIO : -errno;
+
+	struct stat st;
+
+	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {
+		close(fd);
+		log_error("object %" PRIu64 ": objects/%s is not a regular file", object, path);
+		return -EIO;
+	}
+	return fd;
+}
+
+static void trim(struct home *h)
+{
+	for (struct home_file *f = h->lru_tail; f && h->open_count > OPEN_MAX_FILES;) {
+		struct home_file *before = f->prev;
+
+		if (!f->users)
+			drop_file(h, f);
+		f = before;
+	}
+}
+
+int home_get(struct home *h, uint64_t object, bool create, struct home_file **ret)
+{
+	LOCK_SCOPE(&h->lock);
+	struct home_file *f = map_get(&h->open, object);
+
+	if (f) {
+		lru_unlink(h, f);
+	} else {
+		int fd = open_object(h, object, create);
+
+		if (fd < 0)
+			return fd;
+		f = calloc(1, sizeof(*f));
+		if (!f || map_put(&h->open, object, f) < 0) {
+			free(f);
+			close(fd);
+			return -ENOMEM;
+		}
+		f->object = object;
+		f->fd = fd;
+		h->open_count++;
+	}
+	lru_push(h, f);
+	f->users++;
+	trim(h);
+	*ret = f;
+	return 0;
+}
+
+void home_put(struct home *h, struct home_file *f)
+{
+	LOCK_SCOPE(&h->lock);
+	f->users--;
+}
+
+int home_read(struct home *h, uint64_t object, uint64_t page, unsigned count, uint8_t *buf)
+{
+	struct home_file *f;
+	size_t len = (size_t)count * BLOCK_SIZE, got = 0;
+	int r = home_get(h, object, false, &f);
+
+	if (r < 0 && r != -ENOENT)
+		return r;
+	if (r == 0) {
+		r = pread_all(f->fd, buf, len, (off_t)(page * BLOCK_SIZE), &got);
+		home_put(h, f);
+		if (r < 0)
+			return r;
+	}
+	memset(buf + got, 0, len - got);
+	return 0;
+}
+
+bool home_exists(struct home *h, uint64_t object)
+{
+	char path[PATH_SIZE];
+	struct stat st;
+
+	object_path(object, path);
+	return fstatat(h->objects_fd, path, &st, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+int home_remove(struct home *h, uint64_t object)
+{
+	char path[PATH_SIZE];
+
+	pthread_mutex_lock(&h->lock);
+	struct home_file *f = map_get(&h->open, object);
+
+	/* A reader that still holds it finishes on the unlinked file; the number is never used again. */
+	if (f && !f->users)
+		drop_file(h, f);
+	pthread_mutex_unlock(&h->lock);
+
+	object_path(object, path);
+	return unlinkat(h->objects_fd, path, 0) < 0 && errno != ENOENT ? -errno : 0;
+}
+
+int home_release(struct home *h, uint64_t object, uint64_t page, uint64_t count)
+{
+	struct home_file *f;
+	int r = home_get(h, object, false, &f);
+
+	if (r < 0)
+		return r == -ENOENT ? 0 : r;
+	if (count == UINT64_MAX) {
+		struct stat st;
+
+		/* Never grows the file: a hole at its end needs no size. */
+		if (fstat(f->fd, &st) < 0 ||
+		    ((uint64_t)st.st_size > page * BLOCK_SIZE && ftruncate(f->fd, (off_t)(page * BLOCK_SIZE)) < 0))
+			r = -errno;
+	} else if (fallocate(f->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)(page * BLOCK_SIZE),
+			     (off_t)(count * BLOCK_SIZE)) < 0 &&
+		   errno != EOPNOTSUPP) {
+		r = -errno; /* without support the space is lost until the file goes, which harms nobody */
+	}
+	home_put(h, f);
+	return r;
+}
+
+int home_sync_name(struct home *h, uint64_t object)
+{
+	char dir[PATH_SIZE];
+
+	if (h->order_free)
+		return syncfs(h->objects_fd) < 0 ? -errno : 0;
+	object_dir(object, dir);
+	AUTO_CLOSE int fd = openat(h->objects_fd, dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (fd < 0)
+		return -errno;
+	return fsync(fd) < 0 || fsync(h->objects_fd) < 0 ? -errno : 0;
+}
+
+static int each_in_dir(int fd, const char *high, int (*call)(void *arg, uint64_t object), void *arg)
+{
+	DIR *dir = fdopendir(fd);
+	struct dirent *e;
+	int r = 0;
+
+	if (!dir) {
+		r = -errno;
+		close(fd);
+		return r;
+	}
+	while (r == 0 && (errno = 0, e = readdir(dir))) {
+		char *end, *high_end;
+		uint64_t number = (strtoull(high, &high_end, 16) << 12) | strtoull(e->d_name, &end, 16);
+		char path[PATH_SIZE], want[sizeof(e->d_name) * 2];
+
+		if (e->d_name[0] == '.')
+			continue;
+		object_path(number, path);
+		snprintf(want, sizeof(want), "%s/%s", high, e->d_name);
+		if (!strcmp(path, want))
+			r = call(arg, number);
+	}
+	closedir(dir);
+	return r;
+}
+
+int home_each(struct home *h, int (*call)(void *arg, uint64_t object), void *arg)
+{
+	int top = openat(h->objects_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *dir = top < 0 ? NULL : fdopendir(top);
+	struct dirent *e;
+	int r = 0;
+
+	if (!dir)
+		return -errno;
+	while (r == 0 && (errno = 0, e = readdir(dir))) {
+		int fd = e->d_name[0] == '.' ? -1
+					     : openat(h->objects_fd, e->d_name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+		if (fd >= 0)
+			r = each_in_dir(fd, e->d_name, call, arg);
+	}
+	closedir(dir);
+	return r;
+}
+
+/* The largest file that the backing file system takes, found by trying. */
+uint64_t home_max_pages(struct home *h)
+{
+	AUTO_CLOSE int fd = openat(h->objects_fd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	uint64_t low = 0, high = (uint64_t)INT64_MAX / BLOCK_SIZE;
+
+	if (fd < 0) /* read-only, or no O_TMPFILE: writes will say EFBIG themselves */
+		return high;
+	while (low < high) {
+		uint64_t middle = low + (high - low + 1) / 2;
+
+		if (ftruncate(fd, (off_t)(middle * BLOCK_SIZE)) == 0)
+			low = middle;
+		else
+			high = middle - 1;
+	}
+	return low;
+}

@@ -1,0 +1,186 @@
+/* What the store's files share. Nothing here crosses the layer.
+ *
+ * Locks, in this order:
+ *   sync_lock   one store_sync at a time
+ *   log_lock    the log's position, the current generation's identity, reservations, the orphans
+ *   overlay_lock (rwlock)  the pages and lists of both generations
+ *   home_lock   the table of open home files
+ */
+#ifndef COFFER_STORE_INTERNAL_H
+#define COFFER_STORE_INTERNAL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include <coffer/map.h>
+#include <coffer/store.h>
+
+/* ---- home.c: the objects' files ---- */
+struct home {
+	int objects_fd;  /* BACKING/objects */
+	int backing_fd;  /* for syncfs; the caller's */
+	bool order_free; /* the file system keeps no order of metadata (btrfs): names are synced by syncfs */
+	pthread_mutex_t lock;
+	struct map open; /* object number -> struct home_file */
+	struct home_file *lru_head, *lru_tail;
+	size_t open_count;
+};
+struct home_file {
+	uint64_t object;
+	int fd;
+	unsigned users;
+	struct home_file *prev, *next;
+};
+int home_init(struct home *h, int backing_fd);
+void home_close(struct home *h);
+/* A descriptor to an object's file, kept open while in use. `create`: makes it. -ENOENT. */
+int home_get(struct home *h, uint64_t object, bool create, struct home_file **ret);
+void home_put(struct home *h, struct home_file *f);
+int home_read(struct home *h, uint64_t object, uint64_t page, unsigned count, uint8_t *buf);
+int home_remove(struct home *h, uint64_t object); /* 0 also when there is none */
+bool home_exists(struct home *h, uint64_t object);
+int home_release(struct home *h, uint64_t object, uint64_t page, uint64_t count);
+int home_sync_name(struct home *h, uint64_t object); /* the directory that holds the object's file */
+int home_each(struct home *h, int (*call)(void *arg, uint64_t object), void *arg);
+uint64_t home_max_pages(struct home *h);
+
+/* ---- overlay.c: pages in the log and not yet home ---- */
+struct overlay_page {
+	uint16_t size; /* bytes that `data` has; the rest of the page is zeros */
+	uint8_t data[];
+};
+struct range {
+	uint64_t first, count; /* pages; count UINT64_MAX: to the end */
+};
+struct dirty_object {
+	uint64_t number;
+	struct map pages;       /* page + 1 -> struct overlay_page; */
+	struct range *released; /* in order of the log */
+	size_t released_count, released_size;
+	struct map unsynced;   /* page + 1 -> (void *)1: written home directly, not known to be synced */
+	uint64_t unsynced_seq; /* of the last such page */
+	uint64_t removed_seq;  /* 0, or the chunk that removed the object */
+};
+struct generation {
+	uint64_t number;
+	struct map objects; /* number -> struct dirty_object */
+	size_t bytes;       /* of memory for pages */
+	size_t log_used;    /* bytes in its segment */
+	uint64_t last_seq;
+};
+struct generation *generation_new(uint64_t number);
+void generation_free(struct generation *g);
+struct dirty_object *generation_object(struct generation *g, uint64_t object); /* makes it; NULL: no memory */
+/* Makes it, or makes it larger, zeroed; `size` bytes at least. Earlier pointers to the page are dead. */
+struct overlay_page *dirty_page(struct generation *g, struct dirty_object *o, uint64_t page, size_t size);
+int dirty_release(struct generation *g, struct dirty_object *o, uint64_t first, uint64_t count);
+void dirty_remove(struct generation *g, struct dirty_object *o, uint64_t seq);
+const struct overlay_page *dirty_find(const struct generation *g, uint64_t object, uint64_t page);
+
+/* ---- frames: what a chunk says (FORMAT.md, "The log") ---- */
+enum frame_kind {
+	FRAME_START = 1,   /* page: the last sequence number of the generation before */
+	FRAME_WRITE = 2,   /* offset, length: bytes of the payload into a page */
+	FRAME_RELEASE = 3, /* page, count */
+	FRAME_REMOVE = 4,
+	FRAME_ORPHAN = 5,
+	FRAME_ADOPT = 6,
+	FRAME_UNSYNCED = 7, /* page, count */
+	FRAME_SYNCED = 8,   /* page: unsynced pages up to this sequence number are synced */
+};
+enum { FRAME_SIZE = 24, FRAME_WHOLE = 1 /* flag of a write: the rest of the page is zeros */ };
+struct frame {
+	uint8_t kind, flags;
+	uint16_t offset;
+	uint32_t length; /* bytes of a write, or 0 */
+	uint64_t object;
+	uint64_t page;
+	uint64_t count; /* released or unsynced pages: in place of `offset` and `length`, see frame_encode */
+};
+void frame_encode(const struct frame *f, uint8_t out[static FRAME_SIZE]);
+int frame_decode(const uint8_t in[static FRAME_SIZE], struct frame *ret); /* -EBADMSG */
+/* Applies one frame to a generation. `payload` is what a write carries. Used when committing and when replaying. */
+int frame_apply(struct store *s, struct generation *g, const struct frame *f, const uint8_t *payload, uint64_t seq);
+
+/* ---- log.c: segments and chunks ---- */
+enum {
+	CHUNK_HEADER = 40,
+	SEGMENT_HEADER = 64,
+	SEGMENTS = 2,
+	SEGMENT_MAX = 64 << 20,
+	SEGMENT_MIN = 1 << 20,
+	SEGMENT_IDLE = 1 << 20, /* bytes kept of each after a clean unmount, so that removal works on a full disk */
+};
+struct segment {
+	int fd;
+	uint64_t generation; /* 0: none */
+	size_t size;
+};
+struct log {
+	int dir_fd; /* BACKING/log */
+	struct aead *aead;
+	struct segment segments[SEGMENTS];
+	unsigned current;
+	uint64_t next_seq;
+	uint8_t *buffer; /* frames, encrypted */
+	size_t buffer_size;
+};
+int log_open_dir(struct log *l, int backing_fd, bool read_only);
+void log_close(struct log *l);
+int log_key(const struct kdf *structure, const uint8_t *salt, size_t salt_size, struct aead **ret);
+int log_allocate(struct log *l); /* opens and preallocates the segments of a new epoch */
+int log_start_segment(struct log *l, unsigned i, uint64_t generation); /* writes its header, durably */
+/* Appends one chunk at `*pos` of the current segment and moves it. A failed append leaves the position. */
+int log_append(struct log *l, uint64_t generation, size_t *pos, uint64_t seq, const uint8_t *frames, size_t frames_len,
+	       const struct iovec *payload, int payload_count);
+size_t chunk_size(size_t frames_len, size_t payload_len);
+int log_shrink(struct log *l);
+/* replay.c */
+int log_replay(struct store *s, uint64_t *ret_chunks);
+
+/* ---- the store ---- */
+enum store_mode { STORE_RECOVERING, STORE_ACTIVE, STORE_CLOSED };
+struct store {
+	int backing_fd;
+	bool read_only;
+	enum store_mode mode;
+	atomic_bool failed;
+	struct home home;
+	struct log log;
+	uint64_t max_pages;
+
+	pthread_mutex_t sync_lock;
+	atomic_uint_fast64_t durable_seq; /* every chunk up to it is durable */
+
+	pthread_mutex_t log_lock;
+	pthread_cond_t room; /* a checkpoint ended, or failed */
+	size_t reserved;     /* bytes of the log promised by store_begin */
+	bool stuck;          /* the last checkpoint met ENOSPC */
+	uint64_t next_generation;
+	struct map orphans;   /* object + 1 -> (void *)1 */
+	struct map released;  /* object -> (void *)(generation of its last release) */
+	struct map new_names; /* object + 1 -> (void *)1: file made by store_write_home, name not synced; home.lock */
+	uint64_t space, space_pending; /* bytes free below, at the last look; accepted since */
+	uint64_t checkpoints, syncs;
+
+	pthread_rwlock_t overlay_lock;
+	struct generation *current, *frozen; /* frozen: being written home, NULL otherwise */
+	uint64_t oldest;                     /* number of the oldest generation whose log is live; atomic by log_lock */
+
+	pthread_t thread;
+	bool thread_runs, thread_stop;
+	pthread_cond_t wake; /* with log_lock */
+	bool wanted;         /* a checkpoint is wanted now */
+	unsigned interval;   /* seconds */
+	void (*on_interval)(void *arg);
+	void *on_interval_arg;
+};
+int store_checkpoint(struct store *s); /* writes `frozen` home; called by one thread at a time */
+int store_rotate(struct store *s);     /* current becomes frozen; log_lock held, frozen is NULL */
+void store_fail(struct store *s, const char *what, int error);
+int store_append_locked(struct store *s, const struct frame *frames, size_t count, uint64_t *ret_seq);
+size_t store_dirty_bytes(const struct store *s); /* of memory, in both generations; log_lock held */
+int keeper_start(struct store *s);
+void keeper_stop(struct store *s);
+
+#endif

@@ -1,0 +1,304 @@
+/* The write-ahead log: two segments of preallocated space, used in turn, a generation each. */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+
+#include <coffer/util.h>
+
+#include "internal.h"
+#include "segment.h"
+
+enum { SEGMENT_SHARE = 16 /* a segment takes at most this part of the free space */, PIECES_MAX = 1024 };
+
+static void segment_name(unsigned i, char out[static 16])
+{
+	snprintf(out, 16, "segment%u", i);
+}
+
+int log_open_dir(struct log *l, int backing_fd, bool read_only)
+{
+	*l = (struct log){ .dir_fd = openat(backing_fd, "log", O_RDONLY | O_DIRECTORY | O_CLOEXEC) };
+	if (l->dir_fd < 0) {
+		int r = -errno;
+
+		log_error("the backing directory has no usable log/ folder: %s", strerror(-r));
+		return r;
+	}
+	for (unsigned i = 0; i < SEGMENTS; i++) {
+		char name[16];
+		struct stat st;
+
+		segment_name(i, name);
+		l->segments[i].fd = openat(l->dir_fd, name, (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NOFOLLOW);
+		if (l->segments[i].fd < 0 && errno != ENOENT)
+			return -errno;
+		if (l->segments[i].fd >= 0 && fstat(l->segments[i].fd, &st) == 0 && S_ISREG(st.st_mode))
+			l->segments[i].size = (size_t)st.st_size;
+	}
+	return 0;
+}
+
+void log_close(struct log *l)
+{
+	for (unsigned i = 0; i < SEGMENTS; i++)
+		if (l->segments[i].fd >= 0)
+			close(l->segments[i].fd);
+	if (l->dir_fd >= 0)
+		close(l->dir_fd);
+	aead_free(l->aead);
+	free(l->buffer);
+	*l = (struct log){ .dir_fd = -1, .segments = { { .fd = -1 }, { .fd = -1 } } };
+}
+
+int log_key(const struct kdf *structure, const uint8_t *salt, size_t salt_size, struct aead **ret)
+{
+	static const char purpose[] = "coffer log";
+	uint8_t info[sizeof(purpose) - 1 + 64];
+
+	if (salt_size > 64)
+		return -EINVAL;
+	memcpy(info, purpose, sizeof(purpose) - 1);
+	memcpy(info + sizeof(purpose) - 1, salt, salt_size);
+
+	struct secret *key = secret_new(KEY_SIZE);
+	int r = key ? kdf_expand(structure, info, sizeof(purpose) - 1 + salt_size, secret_data(key), KEY_SIZE)
+		    : -ENOMEM;
+
+	if (r == 0) {
+		*ret = aead_new(key);
+		r = *ret ? 0 : -ENOMEM;
+	}
+	secret_free(key);
+	return r;
+}
+
+/* Space for one segment: as large as the disk allows, at least SEGMENT_MIN. Real blocks, so that appending never fails. */
+static int allocate_segment(struct segment *s, size_t want)
+{
+	for (size_t size = want; size >= SEGMENT_MIN; size /= 2) {
+		if (s->size > size && ftruncate(s->fd, (off_t)size) < 0)
+			return -errno;
+		if (fallocate(s->fd, 0, 0, (off_t)size) == 0) {
+			s->size = size;
+			return 0;
+		}
+		if (errno == EOPNOTSUPP && ftruncate(s->fd, (off_t)size) == 0) {
+			s->size = size;
+			return 0;
+		}
+		if (errno != ENOSPC && errno != EDQUOT)
+			return -errno;
+	}
+	return -ENOSPC;
+}
+
+int log_allocate(struct log *l)
+{
+	struct statvfs fs;
+
+	if (fstatvfs(l->dir_fd, &fs) < 0)
+		return -errno;
+	size_t want = SEGMENT_MAX;
+
+	while (want > SEGMENT_MIN && (uint64_t)want * SEGMENT_SHARE > (uint64_t)fs.f_bavail * fs.f_frsize)
+		want /= 2;
+	for (unsigned i = 0; i < SEGMENTS; i++) {
+		char name[16];
+
+		segment_name(i, name);
+		if (l->segments[i].fd < 0)
+			l->segments[i].fd = openat(l->dir_fd, name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+		if (l->segments[i].fd < 0)
+			return -errno;
+		int r = allocate_segment(&l->segments[i], want);
+
+		if (r < 0) {
+			log_error("no space for the volume's log: %s; free at least %d KiB on the backing file system, "
+				  "or mount with -o ro",
+				  strerror(-r), SEGMENTS * SEGMENT_MIN / 1024);
+			return r;
+		}
+	}
+	return fsync(l->dir_fd) < 0 ? -errno : 0;
+}
+
+int log_shrink(struct log *l)
+{
+	int r = 0;
+
+	for (unsigned i = 0; i < SEGMENTS; i++) {
+		struct segment *s = &l->segments[i];
+
+		if (s->fd < 0)
+			continue;
+		if (ftruncate(s->fd, 0) < 0 || (fallocate(s->fd, 0, 0, SEGMENT_IDLE) < 0 && errno != EOPNOTSUPP))
+			r = -errno;
+		s->size = SEGMENT_IDLE;
+		s->generation = 0;
+	}
+	return r;
+}
+
+/* The nonces of an epoch's key: no two of what they seal share one. */
+static void make_nonce(uint32_t domain, uint64_t number, uint8_t out[static NONCE_SIZE])
+{
+	put_le32(out, domain);
+	put_le64(out + 4, number);
+}
+
+static void header_aad(uint64_t generation, uint8_t out[static SEGMENT_HEADER_AAD])
+{
+	memcpy(out, SEGMENT_MAGIC, 8);
+	put_le64(out + 8, generation);
+}
+
+int log_start_segment(struct log *l, unsigned i, uint64_t generation)
+{
+	uint8_t header[SEGMENT_HEADER] = { 0 }, nonce[NONCE_SIZE], none[1] = { 0 };
+	struct iovec aad = { header, SEGMENT_HEADER_AAD };
+
+	header_aad(generation, header);
+	make_nonce(NONCE_SEGMENT, generation, nonce);
+	int r = aead_seal(l->aead, nonce, &aad, 1, none, 0, none, header + SEGMENT_HEADER_AAD);
+
+	if (r == 0)
+		r = pwrite_all(l->segments[i].fd, header, sizeof(header), 0);
+	if (r == 0 && fdatasync(l->segments[i].fd) < 0)
+		r = -errno;
+	if (r == 0)
+		l->segments[i].generation = generation;
+	return r;
+}
+
+int segment_read_header(struct log *l, struct aead *aead, unsigned i, uint64_t *ret_generation)
+{
+	uint8_t header[SEGMENT_HEADER], nonce[NONCE_SIZE], none[1] = { 0 };
+	struct iovec aad = { header, SEGMENT_HEADER_AAD };
+	size_t got;
+
+	if (l->segments[i].fd < 0)
+		return -ENOENT;
+	int r = pread_all(l->segments[i].fd, header, sizeof(header), 0, &got);
+
+	if (r < 0)
+		return r;
+	if (got < sizeof(header) || memcmp(header, SEGMENT_MAGIC, 8) != 0)
+		return -ENOENT;
+	*ret_generation = get_le64(header + 8);
+	make_nonce(NONCE_SEGMENT, *ret_generation, nonce);
+	return aead_open(aead, nonce, &aad, 1, none, 0, none, header + SEGMENT_HEADER_AAD);
+}
+
+size_t chunk_size(size_t frames_len, size_t payload_len)
+{
+	return CHUNK_HEADER + frames_len + payload_len;
+}
+
+int log_append(struct log *l, uint64_t generation, size_t *pos, uint64_t seq, const uint8_t *frames, size_t frames_len,
+	       const struct iovec *payload, int payload_count)
+{
+	uint8_t header[CHUNK_HEADER] = { 0 }, nonce[NONCE_SIZE], bound[8];
+	struct iovec aad[PIECES_MAX + 2], out[PIECES_MAX + 2];
+	size_t payload_len = 0;
+
+	if (payload_count > PIECES_MAX)
+		return -E2BIG;
+	if (l->buffer_size < frames_len) {
+		uint8_t *bigger = realloc(l->buffer, frames_len * 2);
+
+		if (!bigger)
+			return -ENOMEM;
+		l->buffer = bigger;
+		l->buffer_size = frames_len * 2;
+	}
+	for (int i = 0; i < payload_count; i++) {
+		aad[i + 2] = out[i + 2] = payload[i];
+		payload_len += payload[i].iov_len;
+	}
+	put_le32(header, CHUNK_MAGIC);
+	put_le32(header + 4, (uint32_t)frames_len);
+	put_le32(header + 8, (uint32_t)payload_len);
+	put_le64(header + 16, seq);
+	put_le64(bound, generation);
+	aad[0] = (struct iovec){ header, CHUNK_HEADER_AAD };
+	aad[1] = (struct iovec){ bound, sizeof(bound) };
+	make_nonce(NONCE_CHUNK, seq, nonce);
+	int r = aead_seal(l->aead, nonce, aad, payload_count + 2, frames, frames_len, l->buffer,
+			  header + CHUNK_HEADER_AAD);
+
+	if (r < 0)
+		return r;
+	out[0] = (struct iovec){ header, CHUNK_HEADER };
+	out[1] = (struct iovec){ l->buffer, frames_len };
+
+	size_t total = chunk_size(frames_len, payload_len);
+	ssize_t done = pwritev(l->segments[l->current].fd, out, payload_count + 2, (off_t)*pos);
+
+	for (int i = 0; done >= 0 && (size_t)done < total && i < payload_count + 2; i++) { /* finish a short write */
+		size_t begin = 0;
+
+		for (int j = 0; j < i; j++)
+			begin += out[j].iov_len;
+		if ((size_t)done >= begin + out[i].iov_len)
+			continue;
+		size_t skip = (size_t)done > begin ? (size_t)done - begin : 0;
+
+		r = pwrite_all(l->segments[l->current].fd, (uint8_t *)out[i].iov_base + skip, out[i].iov_len - skip,
+			       (off_t)(*pos + begin + skip));
+		if (r < 0)
+			return r;
+	}
+	if (done < 0)
+		return -errno;
+	*pos += total;
+	return 0;
+}
+
+int segment_next_chunk(struct log *l, struct aead *aead, unsigned i, uint64_t generation, size_t *pos, uint64_t *seq,
+		       struct chunk *ret)
+{
+	uint8_t header[CHUNK_HEADER], nonce[NONCE_SIZE], bound[8];
+	struct segment *s = &l->segments[i];
+	size_t got;
+	int r = pread_all(s->fd, header, sizeof(header), (off_t)*pos, &got);
+
+	if (r < 0)
+		return r;
+	ret->frames_len = get_le32(header + 4);
+	ret->payload_len = get_le32(header + 8);
+	ret->seq = get_le64(header + 16);
+	if (got < sizeof(header) || get_le32(header) != CHUNK_MAGIC || ret->seq <= *seq ||
+	    ret->frames_len > COMMIT_MAX || ret->payload_len > COMMIT_MAX || ret->frames_len % FRAME_SIZE)
+		return -ENODATA;
+
+	size_t len = ret->frames_len + ret->payload_len;
+
+	ret->body = malloc(len ? len : 1);
+	if (!ret->body)
+		return -ENOMEM;
+	r = pread_all(s->fd, ret->body, len, (off_t)(*pos + CHUNK_HEADER), &got);
+	if (r == 0 && got < len)
+		r = -ENODATA;
+	if (r == 0) {
+		struct iovec aad[] = { { header, CHUNK_HEADER_AAD },
+				       { bound, sizeof(bound) },
+				       { ret->body + ret->frames_len, ret->payload_len } };
+
+		put_le64(bound, generation);
+		make_nonce(NONCE_CHUNK, ret->seq, nonce);
+		r = aead_open(aead, nonce, aad, 3, ret->body, ret->frames_len, ret->body, header + CHUNK_HEADER_AAD);
+		if (r == -EBADMSG)
+			r = -ENODATA;
+	}
+	if (r < 0) {
+		free(ret->body);
+		ret->body = NULL;
+		return r;
+	}
+	*seq = ret->seq;
+	*pos += chunk_size(ret->frames_len, ret->payload_len);
+	return 0;
+}

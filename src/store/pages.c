@@ -1,0 +1,327 @@
+/* Reading pages, writing new ones home directly, and making things durable. */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+
+#include <coffer/util.h>
+
+#include "internal.h"
+
+enum { SYNC_EACH_MAX = 32 /* objects that are synced one by one; more: the whole backing file system at once */ };
+
+static const struct overlay_page *find_page(const struct dirty_object *now, const struct dirty_object *before,
+					    uint64_t page)
+{
+	const struct overlay_page *p = now ? map_get(&now->pages, page + 1) : NULL;
+
+	return p ? p : before ? map_get(&before->pages, page + 1) : NULL;
+}
+
+/* Copies what is in memory; marks in `have` what is. Returns how many pages were. */
+static unsigned read_overlay(struct store *s, uint64_t object, uint64_t page, unsigned count, uint8_t *buf, bool *have)
+{
+	unsigned found = 0;
+
+	pthread_rwlock_rdlock(&s->overlay_lock);
+	const struct dirty_object *now = map_get(&s->current->objects, object);
+	const struct dirty_object *before = s->frozen ? map_get(&s->frozen->objects, object) : NULL;
+
+	for (unsigned i = 0; (now || before) && i < count; i++) {
+		const struct overlay_page *p = find_page(now, before, page + i);
+
+		have[i] = p != NULL;
+		if (!p)
+			continue;
+		memcpy(buf + (size_t)i * BLOCK_SIZE, p->data, p->size);
+		memset(buf + (size_t)i * BLOCK_SIZE + p->size, 0, BLOCK_SIZE - p->size);
+		found++;
+	}
+	pthread_rwlock_unlock(&s->overlay_lock);
+	return found;
+}
+
+/* What is in memory is looked at first: a page that goes home meanwhile is home before it leaves the memory. */
+int store_read(struct store *s, uint64_t object, uint64_t page, unsigned count, uint8_t *buf)
+{
+	enum { AT_ONCE = 256 };
+	bool have[AT_ONCE];
+	int r = 0;
+
+	for (unsigned done = 0; r == 0 && done < count;) {
+		unsigned n = count - done < AT_ONCE ? count - done : AT_ONCE;
+		uint8_t *out = buf + (size_t)done * BLOCK_SIZE;
+
+		memset(have, 0, n);
+		if (read_overlay(s, object, page + done, n, out, have) == 0) {
+			r = home_read(&s->home, object, page + done, n, out);
+		} else {
+			for (unsigned i = 0, end; r == 0 && i < n; i = end) {
+				for (end = i + 1; end < n && have[end] == have[i];)
+					end++;
+				if (!have[i])
+					r = home_read(&s->home, object, page + done + i, end - i,
+						      out + (size_t)i * BLOCK_SIZE);
+			}
+		}
+		done += n;
+	}
+	return r;
+}
+
+bool store_exists(struct store *s, uint64_t object)
+{
+	pthread_rwlock_rdlock(&s->overlay_lock);
+	const struct dirty_object *now = map_get(&s->current->objects, object);
+	const struct dirty_object *before = s->frozen ? map_get(&s->frozen->objects, object) : NULL;
+	bool removed = (now && now->removed_seq) || (!now && before && before->removed_seq);
+	bool held = (now && now->pages.count) || (before && before->pages.count);
+
+	pthread_rwlock_unlock(&s->overlay_lock);
+	return !removed && (held || home_exists(&s->home, object));
+}
+
+/* A generation that released pages of the object may be replayed over what is written home now: only once its segment is
+ * free is the home file the object's only state. */
+bool store_may_write_home(struct store *s, uint64_t object)
+{
+	if (s->mode != STORE_ACTIVE)
+		return false;
+	LOCK_SCOPE(&s->log_lock);
+	uint64_t generation = (uintptr_t)map_get(&s->released, object);
+
+	return generation < s->oldest && !s->stuck && !s->failed;
+}
+
+int store_write_home(struct store *s, uint64_t object, uint64_t page, unsigned count, const uint8_t *data)
+{
+	struct home_file *f;
+	int r = home_get(&s->home, object, false, &f);
+
+	if (r == -ENOENT) {
+		pthread_mutex_lock(&s->home.lock);
+		r = map_put(&s->new_names, object + 1, (void *)1);
+		pthread_mutex_unlock(&s->home.lock);
+		if (r == 0)
+			r = home_get(&s->home, object, true, &f);
+	}
+	if (r < 0)
+		return r;
+	r = pwrite_all(f->fd, data, (size_t)count * BLOCK_SIZE, (off_t)(page * BLOCK_SIZE));
+	home_put(&s->home, f);
+	return r;
+}
+
+int store_allocate(struct store *s, uint64_t object, uint64_t page, uint64_t count)
+{
+	struct home_file *f;
+	int r = home_get(&s->home, object, true, &f);
+
+	if (r < 0)
+		return r;
+	if (fallocate(f->fd, FALLOC_FL_KEEP_SIZE, (off_t)(page * BLOCK_SIZE), (off_t)(count * BLOCK_SIZE)) < 0)
+		r = -errno;
+	home_put(&s->home, f);
+	return r;
+}
+
+/* ---- durability ---- */
+/* Makes the log durable up to `seq`. Those that wait for the lock find their work done by the one before: group commit. */
+static int sync_log(struct store *s, uint64_t seq)
+{
+	if (atomic_load(&s->durable_seq) >= seq)
+		return s->failed ? -EIO : 0;
+	LOCK_SCOPE(&s->sync_lock);
+	if (atomic_load(&s->durable_seq) >= seq)
+		return s->failed ? -EIO : 0;
+
+	pthread_mutex_lock(&s->log_lock);
+	uint64_t last = s->current->last_seq;
+	int fd = s->log.segments[s->log.current].fd;
+
+	s->syncs++;
+	pthread_mutex_unlock(&s->log_lock);
+	if (fdatasync(fd) < 0) {
+		int r = -errno;
+
+		store_fail(s, "syncing the log", r);
+		return -EIO;
+	}
+	uint64_t durable = atomic_load(&s->durable_seq);
+
+	while (durable < last && !atomic_compare_exchange_weak(&s->durable_seq, &durable, last))
+		;
+	return s->failed ? -EIO : 0;
+}
+
+static int sync_name_if_new(struct store *s, uint64_t object)
+{
+	pthread_mutex_lock(&s->home.lock);
+	bool is_new = map_remove(&s->new_names, object + 1) != NULL;
+
+	pthread_mutex_unlock(&s->home.lock);
+	return is_new ? home_sync_name(&s->home, object) : 0;
+}
+
+static bool has_unsynced(struct store *s, uint64_t object)
+{
+	pthread_rwlock_rdlock(&s->overlay_lock);
+	const struct dirty_object *now = map_get(&s->current->objects, object);
+	const struct dirty_object *before = s->frozen ? map_get(&s->frozen->objects, object) : NULL;
+	bool any = (now && now->unsynced.count) || (before && before->unsynced.count);
+
+	pthread_rwlock_unlock(&s->overlay_lock);
+	return any;
+}
+
+static uint64_t last_seq(struct store *s)
+{
+	LOCK_SCOPE(&s->log_lock);
+	return s->current->last_seq;
+}
+
+/* Says in the log that what the objects wrote home up to `seq` is durable, so that replay does not doubt it. */
+static int say_synced(struct store *s, const uint64_t *objects, size_t count, uint64_t seq, uint64_t *ret_seq)
+{
+	AUTO_FREE struct frame *frames = calloc(count ? count : 1, sizeof(*frames));
+
+	if (!frames)
+		return -ENOMEM;
+	for (size_t i = 0; i < count; i++)
+		frames[i] = (struct frame){ .kind = FRAME_SYNCED, .object = objects[i], .page = seq };
+	LOCK_SCOPE(&s->log_lock);
+	int r = store_append_locked(s, frames, count, ret_seq);
+
+	/* Without room for it the log still says "unsynced", which only makes a replay look again. */
+	return r == -ENOSPC ? 0 : r;
+}
+
+static int sync_home(struct store *s, uint64_t object)
+{
+	struct home_file *f;
+	int r = home_get(&s->home, object, false, &f);
+
+	if (r < 0)
+		return r == -ENOENT ? 0 : r; /* removed meanwhile */
+	if (fdatasync(f->fd) < 0)
+		r = -errno;
+	home_put(&s->home, f);
+	return r < 0 ? r : sync_name_if_new(s, object);
+}
+
+int store_sync(struct store *s, uint64_t object, uint64_t seq)
+{
+	if (s->read_only || s->mode != STORE_ACTIVE)
+		return 0;
+	if (object && has_unsynced(s, object)) {
+		uint64_t before = last_seq(s);
+		int r = sync_home(s, object);
+
+		if (r < 0) {
+			store_fail(s, "syncing an object's file", r);
+			return -EIO;
+		}
+		r = say_synced(s, &object, 1, before, &seq);
+		if (r < 0)
+			return r;
+	}
+	return sync_log(s, seq);
+}
+
+static size_t list_unsynced(const struct generation *g, uint64_t *out, size_t max)
+{
+	size_t pos = 0, count = 0;
+	struct dirty_object *o;
+
+	while (g && (o = map_next(&g->objects, &pos, NULL))) {
+		if (!o->unsynced.count || o->removed_seq)
+			continue;
+		if (count < max)
+			out[count] = o->number;
+		count++;
+	}
+	return count;
+}
+
+int store_sync_all(struct store *s)
+{
+	uint64_t objects[2 * SYNC_EACH_MAX];
+	int r = 0;
+
+	if (s->read_only || s->mode != STORE_ACTIVE)
+		return 0;
+	uint64_t before = last_seq(s);
+
+	if (atomic_load(&s->durable_seq) >= before)
+		return s->failed ? -EIO : 0;
+	pthread_rwlock_rdlock(&s->overlay_lock);
+	size_t count = list_unsynced(s->current, objects, SYNC_EACH_MAX);
+	size_t frozen = list_unsynced(s->frozen, objects + (count < SYNC_EACH_MAX ? count : 0), SYNC_EACH_MAX);
+
+	pthread_rwlock_unlock(&s->overlay_lock);
+	if (count > SYNC_EACH_MAX || frozen > SYNC_EACH_MAX) {
+		if (syncfs(s->backing_fd) < 0)
+			r = -errno;
+		count = frozen =
+			0; /* left "unsynced" in the log until their generation is home: a replay looks again */
+	}
+	for (size_t i = 0; r == 0 && i < count + frozen; i++)
+		r = sync_home(s, objects[i]);
+	if (r < 0) {
+		store_fail(s, "syncing an object's file", r);
+		return -EIO;
+	}
+	if (count + frozen)
+		r = say_synced(s, objects, count + frozen, before, NULL);
+	return r < 0 ? r : sync_log(s, last_seq(s));
+}
+
+/* ---- seeing in ---- */
+int store_statfs(struct store *s, struct statvfs *ret)
+{
+	if (fstatvfs(s->backing_fd, ret) < 0)
+		return -errno;
+	LOCK_SCOPE(&s->log_lock);
+	uint64_t pending = store_dirty_bytes(s) / ret->f_frsize;
+
+	ret->f_bfree -= pending < ret->f_bfree ? pending : ret->f_bfree;
+	ret->f_bavail -= pending < ret->f_bavail ? pending : ret->f_bavail;
+	return 0;
+}
+
+uint64_t store_max_pages(const struct store *s)
+{
+	return s->max_pages;
+}
+
+size_t store_max_payload(const struct store *s)
+{
+	size_t size = s->log.segments[s->log.current].size, part = size / 4;
+
+	return s->mode != STORE_ACTIVE || part > COMMIT_MAX / 2 ? COMMIT_MAX / 2 : part;
+}
+
+bool store_failed(const struct store *s)
+{
+	return s->failed;
+}
+
+bool store_read_only(const struct store *s)
+{
+	return s->read_only || s->failed;
+}
+
+int store_each_home(struct store *s, int (*call)(void *arg, uint64_t object), void *arg)
+{
+	return home_each(&s->home, call, arg);
+}
+
+void store_counters(struct store *s, struct store_counters *ret)
+{
+	LOCK_SCOPE(&s->log_lock);
+	*ret = (struct store_counters){
+		.dirty_pages = store_dirty_bytes(s) / BLOCK_SIZE,
+		.log_bytes = s->current->log_used,
+		.checkpoints = s->checkpoints,
+		.syncs = s->syncs,
+	};
+}

@@ -1,0 +1,550 @@
+/* Life of a store, its transactions and its reads. */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <sys/stat.h>
+
+#include <coffer/util.h>
+
+#include "internal.h"
+
+enum {
+	FRAMES_ROOM = 2048,       /* bytes of frames that every reservation includes */
+	MEMORY_MAX = 64 << 20,    /* bytes of pages in one generation */
+	SPACE_MARGIN = 256 << 10, /* bytes of backing space left for the backing file system's own metadata */
+	REMOVAL_SHARE = 8,        /* one part in so many of the log is kept for what gives space back */
+};
+
+struct txn_page {
+	uint64_t object, page;
+	const uint8_t *data;
+	size_t used;
+};
+
+int store_format(int backing_fd)
+{
+	return mkdirat(backing_fd, "objects", 0700) < 0 || mkdirat(backing_fd, "log", 0700) < 0 ? -errno : 0;
+}
+
+int store_new(int backing_fd, bool read_only, struct store **ret)
+{
+	struct store *s = calloc(1, sizeof(*s));
+	int r;
+
+	if (!s)
+		return -ENOMEM;
+	s->backing_fd = backing_fd;
+	s->read_only = read_only;
+	s->next_generation = 1;
+	pthread_mutex_init(&s->sync_lock, NULL);
+	pthread_mutex_init(&s->log_lock, NULL);
+	pthread_rwlock_init(&s->overlay_lock, NULL);
+	pthread_cond_init(&s->room, NULL);
+	pthread_cond_init(&s->wake, NULL);
+	s->log = (struct log){ .dir_fd = -1, .segments = { { .fd = -1 }, { .fd = -1 } } };
+	s->current = generation_new(s->next_generation++);
+	r = s->current ? home_init(&s->home, backing_fd) : -ENOMEM;
+	if (r == 0)
+		r = log_open_dir(&s->log, backing_fd, read_only);
+	if (r < 0) {
+		store_free(s);
+		return r;
+	}
+	s->oldest = s->current->number;
+	s->max_pages = home_max_pages(&s->home);
+	*ret = s;
+	return 0;
+}
+
+void store_free(struct store *s)
+{
+	if (!s)
+		return;
+	generation_free(s->current);
+	generation_free(s->frozen);
+	map_free(&s->orphans);
+	map_free(&s->released);
+	map_free(&s->new_names);
+	log_close(&s->log);
+	home_close(&s->home);
+	pthread_mutex_destroy(&s->sync_lock);
+	pthread_mutex_destroy(&s->log_lock);
+	pthread_rwlock_destroy(&s->overlay_lock);
+	pthread_cond_destroy(&s->room);
+	pthread_cond_destroy(&s->wake);
+	free(s);
+}
+
+void store_fail(struct store *s, const char *what, int error)
+{
+	if (!atomic_exchange(&s->failed, true))
+		log_error(
+			"%s failed: %s; the volume is read-only from here on. Nothing that is in the log is lost: mend the "
+			"backing file system, unmount, and mount again",
+			what, strerror(-error));
+}
+
+/* ---- recovery ---- */
+int store_replay(struct store *s, const struct kdf *structure, const uint8_t *salt, size_t salt_size,
+		 uint64_t *ret_chunks)
+{
+	/* What a killed daemon left unsynced in the page cache must not be taken for durable. */
+	if (!s->read_only && syncfs(s->backing_fd) < 0) {
+		int r = -errno;
+
+		log_error("the backing file system cannot be synced: %s", strerror(-r));
+		return r;
+	}
+	int r = log_key(structure, salt, salt_size, &s->log.aead);
+
+	return r < 0 ? r : log_replay(s, ret_chunks);
+}
+
+int store_each_unsynced(struct store *s, unsynced_page *call, void *arg)
+{
+	size_t objects = 0;
+	struct dirty_object *o;
+	int r = 0;
+
+	/* `call` commits, which changes both maps: collect first. */
+	struct item {
+		uint64_t object, page;
+	} *items = NULL;
+	size_t count = 0, size = 0;
+
+	while (r == 0 && (o = map_next(&s->current->objects, &objects, NULL))) {
+		size_t pages = 0;
+		uint64_t key;
+
+		while (r == 0 && !o->removed_seq && map_next(&o->unsynced, &pages, &key)) {
+			if (count == size) {
+				struct item *bigger = realloc(items, (size ? size * 2 : 64) * sizeof(*items));
+
+				if (!bigger) {
+					r = -ENOMEM;
+					break;
+				}
+				items = bigger;
+				size = size ? size * 2 : 64;
+			}
+			items[count++] = (struct item){ o->number, key - 1 };
+		}
+	}
+	for (size_t i = 0; r == 0 && i < count; i++)
+		r = call(arg, items[i].object, items[i].page);
+	free(items);
+	return r;
+}
+
+int store_each_orphan(struct store *s, orphan_object *call, void *arg)
+{
+	AUTO_FREE uint64_t *numbers = malloc((s->orphans.count + 1) * sizeof(*numbers));
+	size_t pos = 0, count = 0;
+	uint64_t key;
+	int r = numbers ? 0 : -ENOMEM;
+
+	while (r == 0 && map_next(&s->orphans, &pos, &key))
+		numbers[count++] = key - 1;
+	for (size_t i = 0; r == 0 && i < count; i++)
+		r = call(arg, numbers[i]);
+	return r;
+}
+
+int store_settle(struct store *s)
+{
+	struct generation *next = generation_new(s->next_generation++);
+
+	if (!next)
+		return -ENOMEM;
+	s->frozen = s->current;
+	s->current = next;
+	int r = store_checkpoint(s);
+
+	if (r == 0 && syncfs(s->backing_fd) < 0)
+		r = -errno;
+	return r;
+}
+
+/* ---- the log of an epoch ---- */
+static int start_generation(struct store *s, uint64_t before)
+{
+	size_t count = 1, pos = 0;
+	uint64_t key;
+	AUTO_FREE struct frame *frames = calloc(1 + s->orphans.count, sizeof(*frames));
+
+	if (!frames)
+		return -ENOMEM;
+	frames[0] = (struct frame){ .kind = FRAME_START, .page = before };
+	while (map_next(&s->orphans, &pos, &key))
+		frames[count++] = (struct frame){ .kind = FRAME_ORPHAN, .object = key - 1 };
+	return store_append_locked(s, frames, count, NULL);
+}
+
+int store_activate(struct store *s, const struct kdf *structure, const uint8_t *salt, size_t salt_size,
+		   unsigned sync_interval)
+{
+	aead_free(s->log.aead);
+	s->log.aead = NULL;
+	if (s->read_only) { /* what replay made stays in memory, and nothing more is accepted */
+		s->mode = STORE_CLOSED;
+		return 0;
+	}
+	int r = log_key(structure, salt, salt_size, &s->log.aead);
+
+	if (r == 0)
+		r = log_allocate(&s->log);
+	for (unsigned i = 0; r == 0 && i < SEGMENTS; i++)
+		r = log_start_segment(&s->log, i, s->current->number + i);
+	if (r < 0)
+		return r;
+	s->next_generation = s->current->number + SEGMENTS;
+	s->log.current = 0;
+	s->log.next_seq = 1;
+	s->current->log_used = SEGMENT_HEADER;
+	s->oldest = s->current->number;
+	s->mode = STORE_ACTIVE;
+	s->interval = sync_interval;
+	pthread_mutex_lock(&s->log_lock);
+	r = start_generation(s, 0);
+	pthread_mutex_unlock(&s->log_lock);
+	return r < 0 ? r : keeper_start(s);
+}
+
+int store_rotate(struct store *s)
+{
+	struct generation *next = generation_new(s->log.segments[!s->log.current].generation);
+	struct generation *old = s->current;
+
+	if (!next)
+		return -ENOMEM;
+	if (fdatasync(s->log.segments[s->log.current].fd) < 0) {
+		int r = -errno;
+
+		generation_free(next);
+		store_fail(s, "syncing the log", r);
+		return r;
+	}
+	atomic_store(&s->durable_seq, old->last_seq);
+	next->log_used = SEGMENT_HEADER;
+	next->last_seq = old->last_seq;
+	pthread_rwlock_wrlock(&s->overlay_lock);
+	s->frozen = old;
+	s->current = next;
+	pthread_rwlock_unlock(&s->overlay_lock);
+	s->log.current = !s->log.current;
+	int r = start_generation(s, old->last_seq);
+
+	if (r < 0)
+		store_fail(s, "starting a segment of the log", r);
+	return r;
+}
+
+int store_deactivate(struct store *s)
+{
+	int r = 0;
+
+	if (s->mode != STORE_ACTIVE)
+		return 0;
+	keeper_stop(s);
+	if (s->failed)
+		return -EIO;
+	for (int i = 0; r == 0 && i < 2; i++) {
+		if (!s->frozen) {
+			pthread_mutex_lock(&s->log_lock);
+			r = store_rotate(s);
+			pthread_mutex_unlock(&s->log_lock);
+			i = 1;
+		}
+		if (r == 0)
+			r = store_checkpoint(s);
+	}
+	if (r == 0)
+		s->mode = STORE_CLOSED;
+	return r;
+}
+
+int store_empty_log(struct store *s)
+{
+	return log_shrink(&s->log);
+}
+
+void store_on_interval(struct store *s, void (*call)(void *arg), void *arg)
+{
+	s->on_interval = call;
+	s->on_interval_arg = arg;
+}
+
+/* ---- transactions ---- */
+static uint64_t look_at_space(struct store *s)
+{
+	struct statvfs fs;
+
+	if (fstatvfs(s->backing_fd, &fs) < 0)
+		return 0;
+	return (geteuid() == 0 ? fs.f_bfree : fs.f_bavail) * (uint64_t)fs.f_frsize;
+}
+
+size_t store_dirty_bytes(const struct store *s)
+{
+	return s->current->bytes + (s->frozen ? s->frozen->bytes : 0);
+}
+
+static bool space_for(struct store *s, size_t payload)
+{
+	if (s->space >= s->space_pending + payload + SPACE_MARGIN)
+		return true;
+	s->space = look_at_space(s);
+	s->space_pending = store_dirty_bytes(s);
+	return s->space >= s->space_pending + payload + SPACE_MARGIN;
+}
+
+static size_t log_limit(const struct store *s, bool removal)
+{
+	size_t size = s->log.segments[s->log.current].size;
+
+	return removal ? size : size - size / REMOVAL_SHARE;
+}
+
+static void want_checkpoint(struct store *s)
+{
+	s->wanted = true;
+	pthread_cond_signal(&s->wake);
+}
+
+/* Waits, with log_lock, until there is room for `need` bytes in the log and, unless for a removal, on the disk. */
+static int wait_for_room(struct store *s, size_t need, bool removal)
+{
+	unsigned drained = 0;
+
+	for (;;) {
+		if (s->failed)
+			return -EROFS;
+		if (s->stuck && !removal)
+			return -ENOSPC;
+		size_t limit = log_limit(s, removal), used = s->current->log_used + s->reserved;
+		uint64_t checkpoints = s->checkpoints;
+
+		if (used + need <= limit && s->current->bytes < MEMORY_MAX) {
+			if (removal || space_for(s, need))
+				return 0;
+			/* What is in memory may need less than was thought: see what is left once it is home. */
+			if (store_dirty_bytes(s) == 0 || drained++ == 2)
+				return -ENOSPC;
+		} else if (SEGMENT_HEADER + need + FRAMES_ROOM > limit || s->stuck) {
+			return -ENOSPC;
+		}
+		want_checkpoint(s);
+		while (s->checkpoints == checkpoints && !s->failed && !s->stuck)
+			pthread_cond_wait(&s->room, &s->log_lock);
+	}
+}
+
+int store_begin(struct store *s, struct txn *t, size_t payload, bool removal)
+{
+	*t = (struct txn){ .store = s, .removal = removal };
+	if (s->mode == STORE_RECOVERING)
+		return 0;
+	if (s->read_only)
+		return -EROFS;
+	size_t need = payload + FRAMES_ROOM + CHUNK_HEADER;
+
+	LOCK_SCOPE(&s->log_lock);
+	int r = wait_for_room(s, need, removal);
+
+	if (r < 0)
+		return r;
+	t->reserved = need;
+	s->reserved += need;
+	if (!removal)
+		s->space_pending += payload;
+	if (s->current->log_used > log_limit(s, false) / 2 || s->current->bytes > MEMORY_MAX / 2)
+		want_checkpoint(s);
+	return 0;
+}
+
+static int add_frame(struct txn *t, const struct frame *f)
+{
+	if (t->frames_len + FRAME_SIZE > t->frames_size) {
+		size_t size = t->frames_size ? t->frames_size * 2 : 32 * FRAME_SIZE;
+		uint8_t *bigger = realloc(t->frames, size);
+
+		if (!bigger)
+			return -ENOMEM;
+		t->frames = bigger;
+		t->frames_size = size;
+	}
+	frame_encode(f, t->frames + t->frames_len);
+	t->frames_len += FRAME_SIZE;
+	return 0;
+}
+
+int txn_write(struct txn *t, uint64_t object, uint64_t page, const uint8_t *data, size_t used)
+{
+	if (t->page_count == t->page_size) {
+		size_t size = t->page_size ? t->page_size * 2 : 16;
+		struct txn_page *bigger = realloc(t->pages, size * sizeof(*bigger));
+
+		if (!bigger)
+			return -ENOMEM;
+		t->pages = bigger;
+		t->page_size = size;
+	}
+	t->pages[t->page_count++] = (struct txn_page){ object, page, data, used };
+	return 0;
+}
+
+int txn_release(struct txn *t, uint64_t object, uint64_t first_page, uint64_t count)
+{
+	return add_frame(
+		t, &(struct frame){ .kind = FRAME_RELEASE, .object = object, .page = first_page, .count = count });
+}
+
+int txn_remove(struct txn *t, uint64_t object)
+{
+	return add_frame(t, &(struct frame){ .kind = FRAME_REMOVE, .object = object });
+}
+
+int txn_orphan(struct txn *t, uint64_t object)
+{
+	return add_frame(t, &(struct frame){ .kind = FRAME_ORPHAN, .object = object });
+}
+
+int txn_adopt(struct txn *t, uint64_t object)
+{
+	return add_frame(t, &(struct frame){ .kind = FRAME_ADOPT, .object = object });
+}
+
+int txn_unsynced(struct txn *t, uint64_t object, uint64_t first_page, uint32_t count)
+{
+	return add_frame(
+		t, &(struct frame){ .kind = FRAME_UNSYNCED, .object = object, .page = first_page, .count = count });
+}
+
+static bool released_here(const struct txn *t, size_t frames_len, const struct txn_page *p)
+{
+	for (size_t at = 0; at < frames_len; at += FRAME_SIZE) {
+		struct frame f;
+
+		if (frame_decode(t->frames + at, &f) == 0 && f.kind == FRAME_RELEASE && f.object == p->object &&
+		    p->page >= f.page && (f.count == UINT64_MAX || p->page - f.page < f.count))
+			return true;
+	}
+	return false;
+}
+
+/* The frame of a page: the whole of it when the generation first sees it (so that replay needs nothing of a home that may be
+ * torn), else only what differs from what the log already says. */
+static struct frame page_frame(const struct store *s, const struct txn_page *p, bool fresh)
+{
+	const struct overlay_page *old = fresh ? NULL : dirty_find(s->current, p->object, p->page);
+	struct frame f = { .kind = FRAME_WRITE,
+			   .object = p->object,
+			   .page = p->page,
+			   .length = (uint32_t)p->used,
+			   .flags = FRAME_WHOLE };
+
+	if (!old || old->size != p->used)
+		return f;
+	size_t from = 0, to = p->used;
+
+	while (from + 8 <= to && memcmp(p->data + from, old->data + from, 8) == 0)
+		from += 8;
+	while (to >= from + 8 && memcmp(p->data + to - 8, old->data + to - 8, 8) == 0)
+		to -= 8;
+	f.flags = 0;
+	f.offset = (uint16_t)from;
+	f.length = (uint32_t)(to - from);
+	return f;
+}
+
+static int append_and_apply(struct store *s, const uint8_t *frames, size_t frames_len, const struct iovec *payload,
+			    int count, uint64_t *ret_seq)
+{
+	uint64_t seq = s->log.next_seq++;
+	int r = 0;
+
+	if (s->mode == STORE_ACTIVE)
+		r = log_append(&s->log, s->current->number, &s->current->log_used, seq, frames, frames_len, payload,
+			       count);
+	if (r < 0)
+		return r;
+	pthread_rwlock_wrlock(&s->overlay_lock);
+	for (size_t at = 0; r == 0 && at < frames_len; at += FRAME_SIZE) {
+		struct frame f;
+
+		r = frame_decode(frames + at, &f);
+		if (r == 0)
+			r = frame_apply(s, s->current, &f, f.kind == FRAME_WRITE ? payload->iov_base : NULL, seq);
+		if (f.kind == FRAME_WRITE)
+			payload++;
+	}
+	s->current->last_seq = seq;
+	pthread_rwlock_unlock(&s->overlay_lock);
+	if (r < 0)
+		store_fail(s, "keeping a change in memory", r);
+	else if (ret_seq)
+		*ret_seq = seq;
+	return r;
+}
+
+int store_append_locked(struct store *s, const struct frame *frames, size_t count, uint64_t *ret_seq)
+{
+	AUTO_FREE uint8_t *bytes = malloc(count * FRAME_SIZE);
+
+	if (!bytes)
+		return -ENOMEM;
+	if (s->current->log_used + s->reserved + chunk_size(count * FRAME_SIZE, 0) >
+	    s->log.segments[s->log.current].size)
+		return -ENOSPC;
+	for (size_t i = 0; i < count; i++)
+		frame_encode(&frames[i], bytes + i * FRAME_SIZE);
+	return append_and_apply(s, bytes, count * FRAME_SIZE, NULL, 0, ret_seq);
+}
+
+int store_commit(struct txn *t, uint64_t *ret_seq)
+{
+	struct store *s = t->store;
+	size_t own = t->frames_len, payload = 0;
+	AUTO_FREE struct iovec *pieces = malloc((t->page_count + 1) * sizeof(*pieces));
+	int r = pieces ? 0 : -ENOMEM;
+
+	pthread_mutex_lock(&s->log_lock);
+	for (size_t i = 0; r == 0 && i < t->page_count; i++) {
+		struct txn_page *p = &t->pages[i];
+		struct frame f = page_frame(s, p, released_here(t, own, p));
+
+		pieces[i] = (struct iovec){ (void *)(uintptr_t)(p->data + f.offset), f.length };
+		payload += f.length;
+		r = add_frame(t, &f);
+	}
+	if (r == 0 && s->mode == STORE_ACTIVE) {
+		size_t others = s->reserved - t->reserved;
+
+		if (s->failed)
+			r = -EROFS;
+		else if (s->current->log_used + others + chunk_size(t->frames_len, payload) >
+			 s->log.segments[s->log.current].size)
+			r = -ENOSPC;
+	}
+	if (r == 0)
+		r = append_and_apply(s, t->frames, t->frames_len, pieces, (int)t->page_count, ret_seq);
+	pthread_mutex_unlock(&s->log_lock);
+	store_abort(t);
+	return r;
+}
+
+void store_abort(struct txn *t)
+{
+	struct store *s = t->store;
+
+	if (!s)
+		return;
+	if (t->reserved) {
+		pthread_mutex_lock(&s->log_lock);
+		s->reserved -= t->reserved;
+		pthread_mutex_unlock(&s->log_lock);
+	}
+	free(t->frames);
+	free(t->pages);
+	*t = (struct txn){ 0 };
+}
