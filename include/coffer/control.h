@@ -3,7 +3,8 @@
  * It is STATE_DIR/run/DIGEST.sock, with DIGEST the first 32 hex digits of the SHA-256 of the backing directory's absolute
  * path: a replica may be mounted beside its original. Root and the daemon's user may use it. A request is one line, a JSON
  * object with "verb" and the verb's arguments; the answer is any number of lines {"line": TEXT} and at last one
- * {"result": 0 or a negative errno, ...}.
+ * {"result": 0 or a negative errno, ...}. The verb "wait" answers one line at once, and the result of closing the volume when
+ * the daemon ends.
  */
 #ifndef COFFER_CONTROL_H
 #define COFFER_CONTROL_H
@@ -15,7 +16,7 @@
 #include <coffer/volume.h>
 
 /* ---- the daemon's side ---- */
-struct control; /* a listening socket and the threads that answer */
+struct control;        /* a listening socket and the threads that answer */
 struct control_facts { /* what verbs may look at; all of it outlives the control */
 	struct volume *volume;
 	struct fs *fs;
@@ -34,11 +35,12 @@ void control_free(struct control *c, int result);
 /* ---- the other side ---- */
 /* -ENOENT or -ECONNREFUSED: no daemon serves that backing directory; -EACCES: one of another user does. */
 int control_connect(const char *state_dir, const char *backing, int *ret_fd);
-typedef void control_line(void *arg, const char *line);
+typedef bool control_line(void *arg, const char *line); /* false: enough */
 /* Sends a request (a reference is consumed). */
 int control_send(int fd, json_t *request);
 /* Waits for the answer, handing each line to `line` (may be NULL). *ret_answer (may be NULL) is the caller's to json_decref
- * and NULL on failure. Returns the answer's result; -ECONNRESET: the daemon went away without one. */
+ * and NULL on failure. Returns the answer's result; -ECONNRESET: the daemon went away without one;
+ * -ECANCELED: `line` had enough. */
 int control_receive(int fd, control_line *line, void *arg, json_t **ret_answer);
 
 /* {"volume_id", "format", ..., "scopes": [...]}: what a descriptor says, for status. NULL: no memory. */

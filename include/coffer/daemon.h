@@ -29,7 +29,7 @@ int config_load(struct config *c, const char *file, const char *state_dir);
 struct mount_options {
 	bool read_only, allow_other, writeback;
 	enum fs_uring uring;
-	bool accept_changes; /* take the volume as it is although this machine saw another state */
+	bool accept_changes;    /* take the volume as it is although this machine saw another state */
 	char kernel_flags[256]; /* mount flags for the kernel, comma-separated */
 };
 void mount_options_init(struct mount_options *o, const struct config *c);

@@ -27,8 +27,7 @@ enum {
 struct fs {
 	struct volume *volume; /* the mount's creator's */
 	struct fuse_session *session;
-	bool read_only, writeback, mounted;
-	enum fs_uring uring;
+	bool writeback;
 	atomic_bool uses_uring;
 	atomic_uint_fast64_t changes;
 };

@@ -136,7 +136,8 @@ static int escape(char *out, size_t size, const char *value)
 	return 0;
 }
 
-static int session_new(struct fs *f, const struct fs_options *o, bool uring)
+/* A session that mounts needs all options, one that serves only those about the transport; more do no harm. */
+static int session_new(struct fs *f, const struct fs_options *o, bool uring, struct fuse_session **ret)
 {
 	struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
 	AUTO_FREE char *options = NULL;
@@ -148,17 +149,18 @@ static int session_new(struct fs *f, const struct fs_options *o, bool uring)
 		return r;
 	if (uring)
 		snprintf(depth, sizeof(depth), ",io_uring,io_uring_q_depth=%d", URING_DEPTH);
-	if (asprintf(&options, "fsname=%s,subtype=coffer,default_permissions,%s%s%s%s%s", source,
-		     o->read_only ? "ro" : "rw", o->allow_other ? ",allow_other" : "", depth,
-		     o->kernel_flags[0] ? "," : "", o->kernel_flags) < 0) {
+	if (asprintf(&options, "fsname=%s,subtype=coffer,default_permissions,%s%s%s%s%s%s", source,
+		     o->read_only ? "ro" : "rw", o->allow_other ? ",allow_other" : "",
+		     /* like any local file system; fusermount3 lets nobody else have them */
+		     geteuid() == 0 ? ",suid,dev" : "", depth, o->kernel_flags[0] ? "," : "", o->kernel_flags) < 0) {
 		options = NULL;
 		return -ENOMEM;
 	}
 	r = -ENOMEM;
 	if (fuse_opt_add_arg(&args, "coffer") == 0 && fuse_opt_add_arg(&args, "-o") == 0 &&
 	    fuse_opt_add_arg(&args, options) == 0) {
-		f->session = fuse_session_new(&args, &operations, sizeof(operations), f);
-		r = f->session ? 0 : -EINVAL;
+		*ret = fuse_session_new(&args, &operations, sizeof(operations), f);
+		r = *ret ? 0 : -EINVAL;
 	}
 	fuse_opt_free_args(&args);
 	return r;
@@ -179,35 +181,66 @@ static void log_from_libfuse(enum fuse_log_level level, const char *fmt, va_list
 		log_line((enum log_level)(level < FUSE_LOG_ERR ? FUSE_LOG_ERR : level), "%s", line);
 }
 
-int fs_mount(struct volume *v, const char *mountpoint, const struct fs_options *o, struct fs **ret)
+int fs_attach(const char *mountpoint, const struct fs_options *o, int *ret_fd)
+{
+	struct fuse_session *session = NULL;
+	bool uring;
+	int r;
+
+	fuse_set_log_func(log_from_libfuse);
+	r = uring_decide(o->uring, &uring);
+	if (r < 0)
+		goto out;
+	r = session_new(NULL, o, uring, &session);
+	if (r < 0)
+		goto out;
+	/* libfuse says why in the log and keeps no error number. */
+	if (fuse_session_mount(session, mountpoint) != 0) {
+		r = -ENODEV;
+		goto out;
+	}
+	r = fcntl(fuse_session_fd(session), F_DUPFD_CLOEXEC, 3);
+	if (r < 0) {
+		r = -errno;
+		fuse_session_unmount(session);
+		goto out;
+	}
+	*ret_fd = r;
+	r = 0;
+out:
+	if (session)
+		fuse_session_destroy(session);
+	return r;
+}
+
+int fs_new(struct volume *v, int fd, const struct fs_options *o, struct fs **ret)
 {
 	struct fs *f = calloc(1, sizeof(*f));
-	bool uring;
+	char device[32];
 	int r = -ENOMEM;
 
 	if (!f)
 		goto out;
 	f->volume = v;
-	f->read_only = o->read_only;
 	f->writeback = o->writeback && !o->read_only;
 	fuse_set_log_func(log_from_libfuse);
-	r = uring_decide(o->uring, &uring);
+	r = session_new(f, o, o->uring != FS_URING_OFF && uring_is_on(), &f->session);
 	if (r < 0)
 		goto out;
-	r = session_new(f, o, uring);
-	if (r < 0)
-		goto out;
-	/* libfuse says why in the log and keeps no error number. */
-	if (fuse_session_mount(f->session, mountpoint) != 0) {
-		r = -ENODEV;
+	/* This name makes libfuse take the descriptor instead of mounting. */
+	snprintf(device, sizeof(device), "/dev/fd/%d", fd);
+	if (fuse_session_mount(f->session, device) != 0) {
+		r = -EBADF;
 		goto out;
 	}
-	f->mounted = true;
+	fd = -1;
 	*ret = f;
 	f = NULL;
 	r = 0;
 out:
 	fs_free(f);
+	if (fd >= 0)
+		close(fd);
 	return r;
 }
 
@@ -234,8 +267,6 @@ void fs_free(struct fs *f)
 {
 	if (!f)
 		return;
-	if (f->mounted)
-		fuse_session_unmount(f->session);
 	if (f->session)
 		fuse_session_destroy(f->session);
 	free(f);

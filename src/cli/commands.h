@@ -1,0 +1,55 @@
+/* The commands: what main's table lists, and what they share. */
+#ifndef COFFER_COMMANDS_H
+#define COFFER_COMMANDS_H
+
+#include <getopt.h>
+
+#include <coffer/control.h>
+#include <coffer/daemon.h>
+#include <coffer/util.h>
+
+/* argv[0] is the command's name. Returns the program's exit code. */
+typedef enum exit_code command_run(int argc, char **argv);
+command_run command_create, command_mount, command_umount, command_status, command_fsck;
+
+struct command {
+	const char *name, *arguments, *help;
+	command_run *run;
+};
+extern const struct command commands[]; /* the last has no name */
+
+/* ---- options: every command has --config, --state-dir and --help ---- */
+enum { OPTION_CONFIG = 1000, OPTION_STATE_DIR, OPTION_HELP };
+#define COMMON_OPTIONS                                                      \
+	{ "config", required_argument, NULL, OPTION_CONFIG },               \
+		{ "state-dir", required_argument, NULL, OPTION_STATE_DIR }, \
+		{ "help", no_argument, NULL, OPTION_HELP },                 \
+	{                                                                   \
+		NULL, 0, NULL, 0                                            \
+	}
+
+struct arguments {
+	const char *command, *config_file, *state_dir;
+	bool help;
+};
+/* Takes an option that the command does not know itself; false: nobody knows it, getopt_long has said so. */
+bool take_common_option(struct arguments *a, int option);
+/* After the options: EXIT_DONE and the configuration if there are from `min` to `max` arguments left. With --help, prints
+ * it and sets *ret_code to EXIT_DONE. false: the command is over, with *ret_code. */
+bool take_arguments(const struct arguments *a, int argc, int min, int max, struct config *c, enum exit_code *ret_code);
+enum exit_code usage_error(const char *command);
+void print_help(FILE *out);
+
+/* ---- what commands about a volume share ---- */
+/* Finds the backing directory that a mounted volume or a path on one belongs to, or that `path` is itself. The mount is told
+ * by a mount point that is not empty. Errors have been printed. */
+struct target {
+	char backing[PATH_MAX]; /* absolute */
+	char mountpoint[PATH_MAX];
+	bool inside; /* the path lies on the mount, below its root */
+};
+enum exit_code find_target(const char *path, struct target *ret);
+/* Sets up what opening a volume in this process needs. */
+enum exit_code start_crypto(void);
+
+#endif

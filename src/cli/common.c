@@ -1,0 +1,85 @@
+/* What the commands share. */
+#include <errno.h>
+#include <stdio.h>
+#include <sys/stat.h>
+
+#include <coffer/crypto.h>
+
+#include "commands.h"
+
+bool take_common_option(struct arguments *a, int option)
+{
+	switch (option) {
+	case OPTION_CONFIG:
+		a->config_file = optarg;
+		return true;
+	case OPTION_STATE_DIR:
+		a->state_dir = optarg;
+		return true;
+	case OPTION_HELP:
+		a->help = true;
+		return true;
+	default:
+		return false;
+	}
+}
+
+bool take_arguments(const struct arguments *a, int argc, int min, int max, struct config *c, enum exit_code *ret_code)
+{
+	if (a->help) {
+		print_help(stdout);
+		*ret_code = EXIT_DONE;
+		return false;
+	}
+	if (argc - optind < min || argc - optind > max) {
+		*ret_code = usage_error(a->command);
+		return false;
+	}
+	*ret_code = config_load(c, a->config_file, a->state_dir) < 0 ? EXIT_USAGE : EXIT_DONE;
+	return *ret_code == EXIT_DONE;
+}
+
+enum exit_code start_crypto(void)
+{
+	int r = crypto_start();
+
+	if (r == 0)
+		return EXIT_DONE;
+	log_error("cannot start: %s", strerror(-r));
+	return EXIT_OTHER;
+}
+
+enum exit_code find_target(const char *path, struct target *ret)
+{
+	AUTO_CLOSE int fd = -1;
+	struct mount_entry e;
+	char absolute[PATH_MAX];
+	int r;
+
+	*ret = (struct target){ 0 };
+	r = resolve_mountpoint(path, absolute);
+	if (r == 0 && mounts_at(absolute, &e) == 0 && mount_is_coffer(&e)) {
+		strcpy(ret->backing, e.source);
+		strcpy(ret->mountpoint, e.mountpoint);
+		return EXIT_DONE;
+	}
+	if (r == 0 && access(absolute, F_OK) < 0)
+		r = -errno;
+	if (r < 0) {
+		log_error("%s: %s", path, strerror(-r));
+		return EXIT_NOT_A_VOLUME;
+	}
+	if (mounts_above(absolute, &e) == 0 && mount_is_coffer(&e)) {
+		strcpy(ret->backing, e.source);
+		strcpy(ret->mountpoint, e.mountpoint);
+		ret->inside = true;
+		return EXIT_DONE;
+	}
+	if (backing_open(path, &fd, ret->backing) < 0)
+		return EXIT_NOT_A_VOLUME;
+	if (backing_has_volume(fd) < 0) {
+		log_error("%s: neither a volume nor on a mounted one", path);
+		return EXIT_NOT_A_VOLUME;
+	}
+	return EXIT_DONE;
+}

@@ -1,0 +1,115 @@
+/* coffer fsck: checks, and changes nothing. A mounted volume is checked by its daemon. */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "commands.h"
+
+static void print_line(void *arg, const char *line)
+{
+	(void)arg;
+	printf("%s\n", line);
+}
+
+static bool print_control_line(void *arg, const char *line)
+{
+	print_line(arg, line);
+	return true;
+}
+
+static enum exit_code summarise(const char *path, int r, const struct fsck_result *f, bool data)
+{
+	if (r < 0) {
+		log_error("%s: the check could not be finished: %s", path, strerror(-r));
+		return f->errors ? EXIT_DAMAGED : exit_code_of(r);
+	}
+	printf("%" PRIu64 " objects (%" PRIu64 " directories), %" PRIu64 " names", f->objects, f->directories,
+	       f->names);
+	if (data)
+		printf(", %" PRIu64 " blocks (%" PRIu64 " bytes)", f->blocks, f->bytes);
+	printf(": ");
+	if (f->errors)
+		printf("%" PRIu64 " errors\n", f->errors);
+	else
+		printf("no errors\n");
+	if (f->orphans)
+		printf("%" PRIu64 " objects have no name; they are removed by the next unmount or mount\n", f->orphans);
+	return f->errors ? EXIT_DAMAGED : EXIT_DONE;
+}
+
+static uint64_t number_of(const json_t *o, const char *key)
+{
+	return (uint64_t)json_integer_value(json_object_get(o, key));
+}
+
+static enum exit_code check_live(int fd, const char *path, bool data)
+{
+	json_t *answer = NULL;
+	struct fsck_result f;
+	int r = control_send(fd, json_pack("{s:s, s:b}", "verb", "fsck", "data", data));
+
+	if (r == 0)
+		r = control_receive(fd, print_control_line, NULL, &answer);
+	f = (struct fsck_result){
+		.objects = number_of(answer, "objects"),
+		.directories = number_of(answer, "directories"),
+		.names = number_of(answer, "names"),
+		.blocks = number_of(answer, "blocks"),
+		.bytes = number_of(answer, "bytes"),
+		.errors = number_of(answer, "errors"),
+		.orphans = number_of(answer, "orphans"),
+	};
+	json_decref(answer);
+	return summarise(path, r, &f, data);
+}
+
+static enum exit_code check_unmounted(const struct target *t, const char *path, const struct config *c, bool data)
+{
+	struct volume_options o = { .read_only = true, .state_dir = c->state_dir };
+	struct fsck_result f = { 0 };
+	struct volume *v;
+	char backing[PATH_MAX];
+	AUTO_CLOSE int fd = -1;
+	int r;
+
+	if (backing_open(t->backing, &fd, backing) < 0)
+		return EXIT_NOT_A_VOLUME;
+	r = volume_open(fd, &o, &v);
+	if (r == -EBUSY)
+		log_error("%s: a daemon serves this volume, but it could not be asked (another --state-dir?)", path);
+	if (r < 0)
+		return exit_code_of(r);
+	r = volume_fsck(v, data, print_line, NULL, &f);
+	volume_close(v);
+	return summarise(path, r, &f, data);
+}
+
+enum exit_code command_fsck(int argc, char **argv)
+{
+	enum { OPTION_DATA = 1 };
+	static const struct option options[] = { { "data", no_argument, NULL, OPTION_DATA }, COMMON_OPTIONS };
+	struct arguments a = { .command = "fsck" };
+	bool data = false;
+	enum exit_code code;
+	struct config c;
+	struct target t;
+	AUTO_CLOSE int fd = -1;
+	int option;
+
+	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		if (option == OPTION_DATA)
+			data = true;
+		else if (!take_common_option(&a, option))
+			return usage_error(a.command);
+	}
+	if (!take_arguments(&a, argc, 1, 1, &c, &code))
+		return code;
+	code = find_target(argv[optind], &t);
+	if (code == EXIT_DONE)
+		code = start_crypto();
+	if (code != EXIT_DONE)
+		return code;
+	if (control_connect(c.state_dir, t.backing, &fd) == 0)
+		return check_live(fd, argv[optind], data);
+	return check_unmounted(&t, argv[optind], &c, data);
+}

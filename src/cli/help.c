@@ -1,0 +1,64 @@
+/* coffer --help. */
+#include <stdio.h>
+
+#include "commands.h"
+
+static const char options_text[] =
+	"\nOptions of every command:\n"
+	"  --config FILE      settings; default /etc/coffer/coffer.conf, or $COFFER_CONFIG\n"
+	"  --state-dir DIR    platform keys, pins and control sockets; default /var/lib/coffer (ordinary users:\n"
+	"                     ~/.local/state/coffer), or $COFFER_STATE_DIR\n"
+	"  --help             this text\n"
+	"\nOptions of create:\n"
+	"  --key URI          platform: (default: this machine makes and keeps the key) or file:///absolute/path\n"
+	"  --infrastructure   encrypt everything a second time, with another algorithm and another key\n"
+	"  --integrity none   no protection of file contents against changes (default: gmac)\n"
+	"\nOptions of mount:\n"
+	"  -f                 stay in the foreground\n"
+	"  -o OPTIONS         ro, rw, allow_other, writeback=on|off, uring=auto|on|off,\n"
+	"                     accept (take the volume although this machine saw another state of it last),\n"
+	"                     and the general ones of mount(8)\n"
+	"\nOptions of status:\n"
+	"  --json             for programs\n"
+	"\nOptions of fsck:\n"
+	"  --data             read and check every block too\n";
+
+static const struct {
+	enum exit_code code;
+	const char *meaning;
+} exit_codes[] = {
+	{ EXIT_DONE, "done" },
+	{ EXIT_OTHER, "failed for a reason not listed here" },
+	{ EXIT_USAGE, "wrong command, option or setting" },
+	{ EXIT_NOT_A_VOLUME, "there is no volume, or its descriptor cannot be read" },
+	{ EXIT_WRONG_KEY, "the key does not open the volume, or the descriptor was altered" },
+	{ EXIT_KEY_REFUSED, "the key is not there or may not be used" },
+	{ EXIT_BUSY, "the volume is served already, or the mount is in use" },
+	{ EXIT_EXISTS, "the directory for a new volume is not empty" },
+	{ EXIT_FORMAT, "the volume was made by a newer version of this program" },
+	{ EXIT_CHANGED, "the volume is not what this machine saw last" },
+	{ EXIT_MOUNT_POINT, "the mount point cannot be used" },
+	{ EXIT_IO, "the backing directory failed" },
+	{ EXIT_DAMAGED, "fsck found errors" },
+	{ EXIT_NOT_WRITTEN, "unmounted, but the last state could not be written; the log has it" },
+	{ EXIT_NOT_MOUNTED, "no volume is mounted there" },
+};
+
+void print_help(FILE *out)
+{
+	fprintf(out, "coffer serves encrypted directories as file systems.\n\nCommands:\n");
+	for (const struct command *c = commands; c->name; c++)
+		fprintf(out, "  coffer %s %s\n      %s\n", c->name, c->arguments, c->help);
+	fputs(options_text, out);
+	fprintf(out, "\nExit codes:\n");
+	for (size_t i = 0; i < sizeof(exit_codes) / sizeof(exit_codes[0]); i++)
+		fprintf(out, "  %2d  %s\n", exit_codes[i].code, exit_codes[i].meaning);
+}
+
+enum exit_code usage_error(const char *command)
+{
+	for (const struct command *c = commands; c->name; c++)
+		if (strcmp(c->name, command) == 0)
+			fprintf(stderr, "usage: coffer %s %s\n", c->name, c->arguments);
+	return EXIT_USAGE;
+}

@@ -1,0 +1,35 @@
+/* coffer: the command table. */
+#include <stdio.h>
+
+#include "commands.h"
+
+const struct command commands[] = {
+	{ "create", "BACKING [--key URI] [--infrastructure] [--integrity gmac|none]", "make a new volume",
+	  command_create },
+	{ "mount", "BACKING MNT [-f] [-o OPTIONS]", "serve a volume", command_mount },
+	{ "umount", "MNT", "write everything and stop serving", command_umount },
+	{ "status", "BACKING|MNT|PATH [--json]", "describe a volume, or one file of it", command_status },
+	{ "fsck", "BACKING [--data]", "check a volume; changes nothing", command_fsck },
+	{ NULL, NULL, NULL, NULL },
+};
+
+int main(int argc, char **argv)
+{
+	if (argc < 2) {
+		print_help(stderr);
+		return EXIT_USAGE;
+	}
+	if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0) {
+		print_help(stdout);
+		return EXIT_DONE;
+	}
+	if (strcmp(argv[1], "--version") == 0) {
+		printf("coffer %s\n", COFFER_VERSION);
+		return EXIT_DONE;
+	}
+	for (const struct command *c = commands; c->name; c++)
+		if (strcmp(c->name, argv[1]) == 0)
+			return (int)c->run(argc - 1, argv + 1);
+	fprintf(stderr, "coffer: there is no command '%s'; see coffer --help\n", argv[1]);
+	return EXIT_USAGE;
+}

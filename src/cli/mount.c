@@ -1,0 +1,33 @@
+/* coffer mount */
+#include "commands.h"
+
+enum exit_code command_mount(int argc, char **argv)
+{
+	static const struct option options[] = { COMMON_OPTIONS };
+	struct arguments a = { .command = "mount" };
+	struct mount_request r = { .argv = argv };
+	const char *lists[64];
+	size_t count = 0;
+	enum exit_code code;
+	struct config c;
+	int option;
+
+	while ((option = getopt_long(argc, argv, "fo:", options, NULL)) != -1) {
+		if (option == 'f')
+			r.foreground = true;
+		else if (option == 'o' && count < sizeof(lists) / sizeof(lists[0]))
+			lists[count++] = optarg;
+		else if (!take_common_option(&a, option))
+			return usage_error(a.command);
+	}
+	if (!take_arguments(&a, argc, 2, 2, &c, &code))
+		return code;
+	mount_options_init(&r.options, &c);
+	for (size_t i = 0; i < count; i++)
+		if (mount_options_parse(&r.options, lists[i]) < 0)
+			return EXIT_USAGE;
+	r.backing = argv[optind];
+	r.mountpoint = argv[optind + 1];
+	r.config = &c;
+	return daemon_mount(&r);
+}

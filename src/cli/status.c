@@ -1,0 +1,200 @@
+/* coffer status: of a volume, or of one object on a mounted one. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/xattr.h>
+#include <time.h>
+
+#include <coffer/descriptor.h>
+
+#include "commands.h"
+
+/* ---- one object: what its virtual attributes say ---- */
+
+static const char *const object_facts[] = { "encrypted",  "scope",  "algorithms",  "infrastructure", "integrity",
+					    "key_source", "key_id", "key_version", "dek_version",    "volume_id" };
+
+static enum exit_code object_status(const char *path, const struct target *t, bool json)
+{
+	json_t *o = json_object();
+	enum exit_code code = EXIT_OTHER;
+	char name[64], value[2048];
+	ssize_t n;
+
+	json_object_set_new(o, "backing", json_string(t->backing));
+	for (size_t i = 0; i < sizeof(object_facts) / sizeof(object_facts[0]); i++) {
+		snprintf(name, sizeof(name), "user.coffer.%s", object_facts[i]);
+		n = lgetxattr(path, name, value, sizeof(value) - 1);
+		if (n < 0) {
+			log_error("%s: %s%s", path, strerror(errno),
+				  errno == EPERM || errno == ENODATA ? " (only files and directories have a status)"
+								     : "");
+			goto out;
+		}
+		value[n] = 0;
+		json_object_set_new(o, object_facts[i], json_string(value));
+		if (!json)
+			printf("%-15s %s\n", object_facts[i], value);
+	}
+	if (json)
+		json_dumpf(o, stdout, JSON_INDENT(2)), putchar('\n');
+	code = EXIT_DONE;
+out:
+	json_decref(o);
+	return code;
+}
+
+/* ---- a volume: from its daemon, or from its descriptor ---- */
+
+static const char *text_of(const json_t *o, const char *key)
+{
+	const char *s = json_string_value(json_object_get(o, key));
+
+	return s ? s : "?";
+}
+
+static json_int_t number_of(const json_t *o, const char *key)
+{
+	return json_integer_value(json_object_get(o, key));
+}
+
+static bool is_set(const json_t *o, const char *key)
+{
+	return json_is_true(json_object_get(o, key));
+}
+
+static void print_scope(const json_t *s)
+{
+	const char *state = json_string_value(json_object_get(s, "key_state"));
+
+	printf("scope %-9s %s, integrity %s%s\n", text_of(s, "name"), text_of(s, "algorithms"), text_of(s, "integrity"),
+	       is_set(s, "infrastructure") ? ", infrastructure encryption" : "");
+	printf("  key           %s %s version %" JSON_INTEGER_FORMAT "%s%s\n", text_of(s, "key_source"),
+	       text_of(s, "key_id"), number_of(s, "key_version"), state ? ", " : "", state ? state : "");
+	printf("  data key      version %" JSON_INTEGER_FORMAT "\n", number_of(s, "dek_version"));
+}
+
+static void print_volume(const json_t *o)
+{
+	time_t created = (time_t)number_of(o, "created");
+	char when[64] = "?";
+	struct tm tm;
+	const json_t *scope;
+	size_t i;
+
+	if (gmtime_r(&created, &tm))
+		strftime(when, sizeof(when), "%Y-%m-%d %H:%M:%S UTC", &tm);
+	printf("volume          %s\n", text_of(o, "volume_id"));
+	printf("backing         %s\n", text_of(o, "backing"));
+	printf("created         %s, format %" JSON_INTEGER_FORMAT "\n", when, number_of(o, "format"));
+	if (is_set(o, "mounted")) {
+		printf("mounted on      %s, %s%s%s, by process %" JSON_INTEGER_FORMAT "\n", text_of(o, "mountpoint"),
+		       is_set(o, "read_only") ? "read-only, " : "", is_set(o, "writeback") ? "write-back cache, " : "",
+		       text_of(o, "transport"), number_of(o, "pid"));
+		printf("log             %" JSON_INTEGER_FORMAT " bytes, %" JSON_INTEGER_FORMAT " pages not yet home\n",
+		       number_of(o, "log_bytes"), number_of(o, "dirty_pages"));
+		if (number_of(o, "recovered_chunks") || number_of(o, "orphans_removed"))
+			printf("recovered       %" JSON_INTEGER_FORMAT " changes from the log, %" JSON_INTEGER_FORMAT
+			       " objects without a name removed\n",
+			       number_of(o, "recovered_chunks"), number_of(o, "orphans_removed"));
+		if (is_set(o, "failed"))
+			printf("FAILED          the backing directory failed; nothing more is written until it is mounted anew\n");
+	} else {
+		printf("not mounted     %s\n",
+		       is_set(o, "clean") ? "unmounted cleanly" : "not unmounted cleanly; the next mount recovers");
+		printf("authentic       %s\n", text_of(o, "authentic"));
+	}
+	json_array_foreach(json_object_get(o, "scopes"), i, scope) print_scope(scope);
+}
+
+static int ask_daemon(const struct config *c, const char *backing, json_t **ret)
+{
+	AUTO_CLOSE int fd = -1;
+	int r = control_connect(c->state_dir, backing, &fd);
+
+	if (r == 0)
+		r = control_send(fd, json_pack("{s:s}", "verb", "status"));
+	if (r == 0)
+		r = control_receive(fd, NULL, NULL, ret);
+	return r;
+}
+
+/* The descriptor is worth what its keys say. A key that cannot be had has been logged. */
+static enum exit_code read_descriptor(const struct config *c, const char *backing, json_t **ret)
+{
+	struct descriptor *d = NULL;
+	struct volume_keys *keys = NULL;
+	char path[PATH_MAX];
+	AUTO_CLOSE int fd = -1;
+	json_t *o;
+	int r;
+
+	if (backing_open(backing, &fd, path) < 0)
+		return EXIT_NOT_A_VOLUME;
+	r = descriptor_load(fd, &d);
+	if (r < 0)
+		return r == -EPROTONOSUPPORT ? EXIT_FORMAT : EXIT_NOT_A_VOLUME;
+	r = keys_unlock(d, c->state_dir, &keys);
+	o = describe_descriptor(d);
+	json_object_set_new(o, "mounted", json_false());
+	json_object_set_new(o, "backing", json_string(backing));
+	json_object_set_new(o, "authentic", json_string(r == 0 ? "yes" : "not known: the keys are not to be had"));
+	if (r == 0)
+		keys_free(keys);
+	descriptor_free(d);
+	*ret = o;
+	return exit_code_of(r);
+}
+
+static enum exit_code volume_status_of(const struct target *t, const struct config *c, bool json)
+{
+	enum exit_code code;
+	json_t *o = NULL;
+	int r;
+
+	code = start_crypto();
+	if (code != EXIT_DONE)
+		return code;
+	r = ask_daemon(c, t->backing, &o);
+	if (r < 0 && t->mountpoint[0]) {
+		log_error("%s: its daemon does not answer: %s (another --state-dir, or it died)", t->mountpoint,
+			  strerror(-r));
+		code = EXIT_OTHER;
+	} else if (r < 0) {
+		code = read_descriptor(c, t->backing, &o);
+	}
+	if (o && json) {
+		json_object_del(o, "result");
+		json_dumpf(o, stdout, JSON_INDENT(2));
+		putchar('\n');
+	} else if (o) {
+		print_volume(o);
+	}
+	json_decref(o);
+	return code;
+}
+
+enum exit_code command_status(int argc, char **argv)
+{
+	enum { OPTION_JSON = 1 };
+	static const struct option options[] = { { "json", no_argument, NULL, OPTION_JSON }, COMMON_OPTIONS };
+	struct arguments a = { .command = "status" };
+	bool json = false;
+	enum exit_code code;
+	struct config c;
+	struct target t;
+	int option;
+
+	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		if (option == OPTION_JSON)
+			json = true;
+		else if (!take_common_option(&a, option))
+			return usage_error(a.command);
+	}
+	if (!take_arguments(&a, argc, 1, 1, &c, &code))
+		return code;
+	code = find_target(argv[optind], &t);
+	if (code != EXIT_DONE)
+		return code;
+	return t.inside ? object_status(argv[optind], &t, json) : volume_status_of(&t, &c, json);
+}

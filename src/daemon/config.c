@@ -1,0 +1,163 @@
+/* Settings: the configuration file (libconfig), the environment, and where state is kept. */
+#include <errno.h>
+#include <libconfig.h>
+#include <stdio.h>
+
+#include <coffer/daemon.h>
+#include <coffer/util.h>
+
+#define CONFIG_FILE      "/etc/coffer/coffer.conf"
+#define SYSTEM_STATE_DIR "/var/lib/coffer"
+
+static int set_path(char *out, const char *path, const char *what)
+{
+	char cwd[PATH_MAX] = "";
+	int n;
+
+	if (path[0] != '/' && !getcwd(cwd, sizeof(cwd)))
+		return -errno;
+	n = snprintf(out, PATH_MAX, "%s%s%s", cwd, cwd[0] ? "/" : "", path);
+	if (n >= PATH_MAX || path[0] == 0) {
+		log_error("%s: not a usable path: '%s'", what, path);
+		return -EINVAL;
+	}
+	return 0;
+}
+
+static int default_state_dir(char *out)
+{
+	const char *base = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
+	int n;
+
+	if (geteuid() == 0)
+		n = snprintf(out, PATH_MAX, "%s", SYSTEM_STATE_DIR);
+	else if (base && base[0] == '/')
+		n = snprintf(out, PATH_MAX, "%s/coffer", base);
+	else if (home && home[0] == '/')
+		n = snprintf(out, PATH_MAX, "%s/.local/state/coffer", home);
+	else
+		n = PATH_MAX;
+	if (n >= PATH_MAX) {
+		log_error("no place for state: neither XDG_STATE_HOME nor HOME is set; use --state-dir");
+		return -EINVAL;
+	}
+	return 0;
+}
+
+static int bad_setting(const config_setting_t *s, const char *wanted)
+{
+	log_error("%s:%u: %s: must be %s",
+		  config_setting_source_file(s) ? config_setting_source_file(s) : "configuration",
+		  config_setting_source_line(s), config_setting_name(s), wanted);
+	return -EINVAL;
+}
+
+static int set_bool(const config_setting_t *s, bool *ret)
+{
+	if (config_setting_type(s) != CONFIG_TYPE_BOOL)
+		return bad_setting(s, "true or false");
+	*ret = config_setting_get_bool(s);
+	return 0;
+}
+
+static int set_uring(const config_setting_t *s, enum fs_uring *ret)
+{
+	const char *v = config_setting_get_string(s);
+
+	if (v && strcmp(v, "auto") == 0)
+		*ret = FS_URING_AUTO;
+	else if (v && strcmp(v, "on") == 0)
+		*ret = FS_URING_ON;
+	else if (v && strcmp(v, "off") == 0)
+		*ret = FS_URING_OFF;
+	else
+		return bad_setting(s, "\"auto\", \"on\" or \"off\"");
+	return 0;
+}
+
+static int set_interval(const config_setting_t *s, unsigned *ret)
+{
+	int v = config_setting_get_int(s);
+
+	if (config_setting_type(s) != CONFIG_TYPE_INT || v < 1 || v > 3600)
+		return bad_setting(s, "a number of seconds from 1 to 3600");
+	*ret = (unsigned)v;
+	return 0;
+}
+
+static int apply(struct config *c, const config_setting_t *s)
+{
+	const char *name = config_setting_name(s);
+
+	if (strcmp(name, "state_dir") == 0) {
+		const char *dir = config_setting_get_string(s);
+
+		if (!dir || dir[0] != '/')
+			return bad_setting(s, "an absolute path");
+		return set_path(c->state_dir, dir, name);
+	}
+	if (strcmp(name, "sync_interval") == 0)
+		return set_interval(s, &c->sync_interval);
+	if (strcmp(name, "writeback") == 0)
+		return set_bool(s, &c->writeback);
+	if (strcmp(name, "allow_other") == 0)
+		return set_bool(s, &c->allow_other);
+	if (strcmp(name, "confine") == 0)
+		return set_bool(s, &c->confine);
+	if (strcmp(name, "uring") == 0)
+		return set_uring(s, &c->uring);
+	log_error("%s:%u: unknown setting '%s'", c->file, config_setting_source_line(s), name);
+	return -EINVAL;
+}
+
+static int read_settings(struct config *c)
+{
+	const config_setting_t *root;
+	config_t file;
+	int r = 0;
+
+	config_init(&file);
+	if (!config_read_file(&file, c->file)) {
+		log_error("%s:%d: %s", c->file, config_error_line(&file), config_error_text(&file));
+		r = -EINVAL;
+		goto out;
+	}
+	root = config_root_setting(&file);
+	for (int i = 0; r == 0 && i < config_setting_length(root); i++)
+		r = apply(c, config_setting_get_elem(root, (unsigned)i));
+out:
+	config_destroy(&file);
+	return r;
+}
+
+int config_load(struct config *c, const char *file, const char *state_dir)
+{
+	bool named;
+	int r;
+
+	*c = (struct config){
+		.sync_interval = 5,
+		.writeback = true,
+		.allow_other = geteuid() == 0,
+		.uring = FS_URING_AUTO,
+		.confine = true,
+	};
+	if (!file)
+		file = getenv("COFFER_CONFIG");
+	named = file && file[0];
+	if (!state_dir)
+		state_dir = getenv("COFFER_STATE_DIR");
+	r = set_path(c->file, named ? file : CONFIG_FILE, "--config");
+	if (r < 0)
+		return r;
+	if (named || access(c->file, F_OK) == 0) {
+		r = read_settings(c);
+		if (r < 0)
+			return r;
+	} else {
+		c->file[0] = 0;
+	}
+	if (state_dir && state_dir[0])
+		return set_path(c->state_dir, state_dir, "--state-dir");
+	return c->state_dir[0] ? 0 : default_state_dir(c->state_dir);
+}

@@ -1,0 +1,341 @@
+/* The control socket, the daemon's side: one thread accepts, one thread per connection answers one request. */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <sys/eventfd.h>
+#include <sys/stat.h>
+
+#include <coffer/crypto.h>
+
+#include "daemon_internal.h"
+
+enum {
+	CONNECTIONS_MAX = 16,
+	REQUEST_LINE_MAX = 65536, /* bytes */
+	REQUEST_SECONDS = 10,     /* for the request to arrive, and for each line of the answer to be taken */
+};
+
+struct control {
+	int dir_fd, listen_fd, stop_fd;
+	struct sockaddr_un address;
+	struct control_facts facts;
+	bool bound, serving;
+	pthread_t thread;
+	pthread_mutex_t lock; /* protects what follows */
+	pthread_cond_t idle;
+	unsigned busy; /* verbs under way */
+	int waiters[CONNECTIONS_MAX];
+	unsigned waiter_count;
+};
+
+struct job {
+	struct control *control;
+	int fd;
+};
+
+int control_socket_dir(const char *state_dir, bool make, int *ret_fd)
+{
+	AUTO_FREE char *path = NULL;
+	int fd;
+
+	if (asprintf(&path, "%s/run", state_dir) < 0) {
+		path = NULL;
+		return -ENOMEM;
+	}
+	if (make) {
+		int r = make_dirs(path, 0700);
+
+		if (r < 0)
+			return r;
+	}
+	fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	*ret_fd = fd;
+	return 0;
+}
+
+/* By way of /proc, because a socket's path may have 107 bytes only and a state directory more. */
+int control_address(int dir_fd, const char *backing, struct sockaddr_un *ret)
+{
+	uint8_t digest[32];
+	char hex[33];
+	int r = sha256(backing, strlen(backing), digest);
+
+	if (r < 0)
+		return r;
+	hex_encode(digest, 16, hex);
+	*ret = (struct sockaddr_un){ .sun_family = AF_UNIX };
+	snprintf(ret->sun_path, sizeof(ret->sun_path), "/proc/self/fd/%d/%s.sock", dir_fd, hex);
+	return 0;
+}
+
+static const char *socket_name(const struct sockaddr_un *a)
+{
+	return strrchr(a->sun_path, '/') + 1;
+}
+
+/* A socket that nobody answers on is what a killed daemon left; the volume's lock has been taken by now. */
+static int bind_socket(struct control *c)
+{
+	mode_t mask;
+	int r;
+
+	unlinkat(c->dir_fd, socket_name(&c->address), 0);
+	c->listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (c->listen_fd < 0)
+		return -errno;
+	mask = umask(0177);
+	r = bind(c->listen_fd, (struct sockaddr *)&c->address, sizeof(c->address)) < 0 ? -errno : 0;
+	umask(mask);
+	c->bound = r == 0;
+	if (r == 0 && listen(c->listen_fd, CONNECTIONS_MAX) < 0)
+		r = -errno;
+	return r;
+}
+
+int control_start(const char *state_dir, const char *backing, struct control **ret)
+{
+	struct control *c = calloc(1, sizeof(*c));
+	int r = -ENOMEM;
+
+	if (!c)
+		return r;
+	c->dir_fd = c->listen_fd = c->stop_fd = -1;
+	pthread_mutex_init(&c->lock, NULL);
+	pthread_cond_init(&c->idle, NULL);
+	r = control_socket_dir(state_dir, true, &c->dir_fd);
+	if (r == 0)
+		r = control_address(c->dir_fd, backing, &c->address);
+	if (r == 0)
+		r = bind_socket(c);
+	if (r == 0 && (c->stop_fd = eventfd(0, EFD_CLOEXEC)) < 0)
+		r = -errno;
+	if (r < 0) {
+		log_error("control socket in %s/run: %s", state_dir, strerror(-r));
+		control_free(c, r);
+		return r;
+	}
+	*ret = c;
+	return 0;
+}
+
+int control_write(int fd, const json_t *message)
+{
+	AUTO_FREE char *text = json_dumps(message, JSON_COMPACT);
+	struct iovec iov[2];
+	struct msghdr m = { .msg_iov = iov, .msg_iovlen = 2 };
+	ssize_t n;
+
+	if (!text)
+		return -ENOMEM;
+	iov[0] = (struct iovec){ .iov_base = text, .iov_len = strlen(text) };
+	iov[1] = (struct iovec){ .iov_base = (char[]){ '\n' }, .iov_len = 1 };
+	while (m.msg_iovlen > 0) {
+		n = sendmsg(fd, &m, MSG_NOSIGNAL);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		while (m.msg_iovlen > 0 && (size_t)n >= m.msg_iov->iov_len) {
+			n -= (ssize_t)m.msg_iov->iov_len;
+			m.msg_iov++;
+			m.msg_iovlen--;
+		}
+		if (m.msg_iovlen > 0) {
+			m.msg_iov->iov_base = (char *)m.msg_iov->iov_base + n;
+			m.msg_iov->iov_len -= (size_t)n;
+		}
+	}
+	return 0;
+}
+
+static bool peer_may(int fd)
+{
+	struct ucred peer;
+	socklen_t len = sizeof(peer);
+
+	return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0 && (peer.uid == 0 || peer.uid == geteuid());
+}
+
+static json_t *read_request(int fd)
+{
+	AUTO_FREE char *line = malloc(REQUEST_LINE_MAX);
+	size_t len = 0;
+	ssize_t n;
+
+	while (line && len < REQUEST_LINE_MAX) {
+		n = recv(fd, line + len, REQUEST_LINE_MAX - len, 0);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return NULL;
+		len += (size_t)n;
+		if (memchr(line + len - n, '\n', (size_t)n))
+			return json_loadb(line, len, 0, NULL);
+	}
+	return NULL;
+}
+
+static void send_result(int fd, int result, json_t *more)
+{
+	json_t *message = json_pack("{s:i}", "result", result);
+
+	if (message && more)
+		json_object_update_missing(message, more);
+	if (message)
+		control_write(fd, message);
+	json_decref(message);
+	json_decref(more);
+}
+
+/* Keeps the connection for the end of the daemon. */
+static bool keep_waiter(struct control *c, int fd)
+{
+	json_t *line = json_pack("{s:s}", "line", "waiting");
+	bool kept = false;
+
+	pthread_mutex_lock(&c->lock);
+	if (line && c->waiter_count < CONNECTIONS_MAX && control_write(fd, line) == 0) {
+		c->waiters[c->waiter_count++] = fd;
+		kept = true;
+	}
+	pthread_mutex_unlock(&c->lock);
+	json_decref(line);
+	return kept;
+}
+
+static void answer(struct control *c, int fd, json_t *request)
+{
+	struct connection connection = { .fd = fd, .request = request, .facts = &c->facts };
+	const char *name = json_string_value(json_object_get(request, "verb"));
+	control_verb *verb = name ? control_find_verb(name) : NULL;
+	json_t *more = NULL;
+	int result = -EOPNOTSUPP;
+
+	if (verb)
+		more = verb(&connection, &result);
+	send_result(fd, result, more);
+}
+
+static void *run_job(void *arg)
+{
+	struct job *job = arg;
+	struct control *c = job->control;
+	struct timeval patience = { .tv_sec = REQUEST_SECONDS };
+	const char *name;
+	json_t *request = NULL;
+	bool kept = false;
+
+	setsockopt(job->fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+	setsockopt(job->fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
+	request = read_request(job->fd);
+	name = json_string_value(json_object_get(request, "verb"));
+	if (name && strcmp(name, "wait") == 0)
+		kept = keep_waiter(c, job->fd);
+	else if (request)
+		answer(c, job->fd, request);
+	json_decref(request);
+	if (!kept)
+		close(job->fd);
+	free(job);
+	pthread_mutex_lock(&c->lock);
+	if (--c->busy == 0)
+		pthread_cond_broadcast(&c->idle);
+	pthread_mutex_unlock(&c->lock);
+	return NULL;
+}
+
+static bool take_slot(struct control *c)
+{
+	LOCK_SCOPE(&c->lock);
+
+	if (c->busy == CONNECTIONS_MAX)
+		return false;
+	c->busy++;
+	return true;
+}
+
+static void accept_one(struct control *c)
+{
+	struct job *job = calloc(1, sizeof(*job));
+	int fd = accept4(c->listen_fd, NULL, NULL, SOCK_CLOEXEC);
+	pthread_attr_t detached;
+	pthread_t thread;
+
+	if (fd < 0 || !job || !peer_may(fd) || !take_slot(c)) {
+		if (fd >= 0)
+			close(fd);
+		free(job);
+		return;
+	}
+	*job = (struct job){ .control = c, .fd = fd };
+	pthread_attr_init(&detached);
+	pthread_attr_setdetachstate(&detached, PTHREAD_CREATE_DETACHED);
+	if (pthread_create(&thread, &detached, run_job, job) != 0) {
+		close(fd);
+		free(job);
+		pthread_mutex_lock(&c->lock);
+		c->busy--;
+		pthread_mutex_unlock(&c->lock);
+	}
+	pthread_attr_destroy(&detached);
+}
+
+static void *run_control(void *arg)
+{
+	struct control *c = arg;
+	struct pollfd p[2] = { { .fd = c->listen_fd, .events = POLLIN }, { .fd = c->stop_fd, .events = POLLIN } };
+
+	while (p[1].revents == 0) {
+		if (poll(p, 2, -1) > 0 && p[0].revents)
+			accept_one(c);
+	}
+	return NULL;
+}
+
+int control_serve(struct control *c, const struct control_facts *f)
+{
+	c->facts = *f;
+	c->serving = pthread_create(&c->thread, NULL, run_control, c) == 0;
+	return c->serving ? 0 : -EAGAIN;
+}
+
+void control_stop(struct control *c)
+{
+	uint64_t one = 1;
+
+	if (c->bound)
+		unlinkat(c->dir_fd, socket_name(&c->address), 0);
+	c->bound = false;
+	if (c->serving && write(c->stop_fd, &one, sizeof(one)) == sizeof(one))
+		pthread_join(c->thread, NULL);
+	c->serving = false;
+	pthread_mutex_lock(&c->lock);
+	if (c->busy)
+		log_notice("waiting for what was asked for over the control socket to finish");
+	while (c->busy)
+		pthread_cond_wait(&c->idle, &c->lock);
+	pthread_mutex_unlock(&c->lock);
+}
+
+void control_free(struct control *c, int result)
+{
+	if (!c)
+		return;
+	control_stop(c);
+	for (unsigned i = 0; i < c->waiter_count; i++) {
+		send_result(c->waiters[i], result, NULL);
+		close(c->waiters[i]);
+	}
+	if (c->listen_fd >= 0)
+		close(c->listen_fd);
+	if (c->stop_fd >= 0)
+		close(c->stop_fd);
+	if (c->dir_fd >= 0)
+		close(c->dir_fd);
+	pthread_cond_destroy(&c->idle);
+	pthread_mutex_destroy(&c->lock);
+	free(c);
+}

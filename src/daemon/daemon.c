@@ -1,0 +1,359 @@
+/* The daemon's life: settings are there; now volume, session, control socket; serve; and everything back in reverse. */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#include <coffer/crypto.h>
+
+#include "daemon_internal.h"
+
+enum {
+	SETTLE_SECONDS = 10, /* at most, for the kernel to write what it holds of files in use */
+	QUIET_MS = 300,      /* without a change: it has */
+};
+
+struct daemon {
+	const struct mount_request *request;
+	int report_fd; /* where the exit code of starting goes; -1: nobody waits */
+	char backing[PATH_MAX], mountpoint[PATH_MAX];
+	int backing_fd;
+	struct fs_options fs_options;
+	struct helper helper;
+	struct volume *volume;
+	struct fs *fs;
+	struct control *control;
+	pthread_t signals, ready;
+	bool signals_run, ready_runs;
+	atomic_bool ended; /* fs_serve has returned */
+	atomic_bool works; /* the mount answered */
+};
+
+/* ---- starting ---- */
+
+/* Says once how starting went. The parent prints nothing more: what went wrong is on the shared stderr already. */
+static void report(struct daemon *d, enum exit_code code)
+{
+	unsigned char byte = (unsigned char)code;
+
+	if (d->report_fd >= 0 && write(d->report_fd, &byte, 1) == 1)
+		close(d->report_fd);
+	d->report_fd = -1;
+}
+
+static void leave_terminal(void)
+{
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	log_to_syslog(true);
+	for (int fd = 0; null >= 0 && fd < 3; fd++)
+		dup2(null, fd);
+	if (null > 2)
+		close(null);
+}
+
+static enum exit_code check_mountpoint(struct daemon *d)
+{
+	const char *given = d->request->mountpoint;
+	struct mount_entry e;
+	struct stat st;
+	size_t len = strlen(d->backing);
+	int r = resolve_mountpoint(given, d->mountpoint);
+
+	if (r == 0 && stat(d->mountpoint, &st) < 0)
+		r = -errno;
+	if (r == -ENOTCONN && mounts_at(d->mountpoint, &e) == 0 && mount_is_coffer(&e))
+		log_error("%s: a daemon that died left its mount there; coffer umount %s takes it away", given, given);
+	else if (r < 0)
+		log_error("%s: %s", given, strerror(-r));
+	else if (!S_ISDIR(st.st_mode))
+		log_error("%s: not a directory", given);
+	else if (strncmp(d->mountpoint, d->backing, len) == 0 && (d->mountpoint[len] == 0 || d->mountpoint[len] == '/'))
+		log_error("%s: a volume cannot be mounted on or inside its own backing directory", given);
+	else
+		return EXIT_DONE;
+	return EXIT_MOUNT_POINT;
+}
+
+static enum exit_code open_volume(struct daemon *d)
+{
+	const struct config *c = d->request->config;
+	struct volume_options o = {
+		.read_only = d->request->options.read_only,
+		.state_dir = c->state_dir,
+		.accept_changes = d->request->options.accept_changes,
+		.sync_interval = c->sync_interval,
+	};
+	struct descriptor *descriptor = NULL;
+	int r;
+
+	if (backing_has_volume(d->backing_fd) < 0) {
+		log_error("%s: there is no volume here (no file %s)", d->backing, DESCRIPTOR_NAME);
+		return EXIT_NOT_A_VOLUME;
+	}
+	/* An unreadable descriptor and an unusable key are different errors to the caller. */
+	r = descriptor_load(d->backing_fd, &descriptor);
+	if (r < 0)
+		return r == -EPROTONOSUPPORT ? EXIT_FORMAT : r == -EIO ? EXIT_IO : EXIT_NOT_A_VOLUME;
+	r = make_dirs(c->state_dir, 0700);
+	if (r < 0)
+		log_error("%s: %s", c->state_dir, strerror(-r));
+	if (r == 0 && c->confine)
+		r = confine(d->backing, c->state_dir, descriptor);
+	descriptor_free(descriptor);
+	if (r < 0)
+		return EXIT_OTHER;
+	r = volume_open(d->backing_fd, &o, &d->volume);
+	if (r == -EBUSY)
+		log_error("%s: a daemon serves this volume already", d->backing);
+	return exit_code_of(r);
+}
+
+static enum exit_code start_session(struct daemon *d)
+{
+	int fd, r;
+
+	r = control_start(d->request->config->state_dir, d->backing, &d->control);
+	if (r < 0)
+		return EXIT_OTHER;
+	r = helper_mount(&d->helper, &fd);
+	if (r < 0) {
+		log_error("%s: cannot be mounted on", d->request->mountpoint);
+		return EXIT_MOUNT_POINT;
+	}
+	r = fs_new(d->volume, fd, &d->fs_options, &d->fs);
+	if (r < 0) {
+		helper_unmount(&d->helper, true);
+		return EXIT_OTHER;
+	}
+	return EXIT_DONE;
+}
+
+/* ---- while it serves ---- */
+
+/* The first request through the mount: once it is answered, the mount works. */
+static void *run_ready(void *arg)
+{
+	struct daemon *d = arg;
+	struct control_facts facts = {
+		.volume = d->volume,
+		.fs = d->fs,
+		.backing = d->backing,
+		.mountpoint = d->mountpoint,
+		.state_dir = d->request->config->state_dir,
+		.read_only = d->fs_options.read_only,
+		.writeback = d->fs_options.writeback,
+	};
+	bool background = !d->request->foreground;
+	struct stat st;
+
+	if (stat(d->mountpoint, &st) < 0 || st.st_ino != ROOT_OBJECT) {
+		log_error("%s: the mount does not answer: %s", d->request->mountpoint, strerror(errno));
+		fs_stop(d->fs);
+		return NULL;
+	}
+	helper_ready(&d->helper, background);
+	control_serve(d->control, &facts);
+	atomic_store(&d->works, true);
+	log_notice("%s is mounted on %s", d->backing, d->mountpoint);
+	if (background)
+		leave_terminal();
+	report(d, EXIT_DONE);
+	return NULL;
+}
+
+/* After a detached unmount: until the kernel has nothing more to write, as far as one can see that from here. */
+static void wait_until_quiet(struct daemon *d)
+{
+	struct timespec pause = { .tv_nsec = QUIET_MS * 1000000L };
+	uint64_t before;
+
+	for (int i = 0; i < SETTLE_SECONDS * 1000 / QUIET_MS; i++) {
+		before = fs_changes(d->fs);
+		nanosleep(&pause, NULL);
+		if (atomic_load(&d->ended) || fs_changes(d->fs) == before)
+			return;
+	}
+}
+
+static void stop_serving(struct daemon *d)
+{
+	if (helper_unmount(&d->helper, false) == 0)
+		return;
+	log_warning("%s is in use: detached; open files fail from now on", d->mountpoint);
+	helper_unmount(&d->helper, true);
+	wait_until_quiet(d);
+	if (!atomic_load(&d->ended))
+		fs_stop(d->fs);
+}
+
+static void stopping_signals(sigset_t *set)
+{
+	sigemptyset(set);
+	sigaddset(set, SIGTERM);
+	sigaddset(set, SIGINT);
+	sigaddset(set, SIGHUP);
+}
+
+static void *run_signals(void *arg)
+{
+	struct daemon *d = arg;
+	sigset_t set;
+	int sig;
+
+	stopping_signals(&set);
+	if (sigwait(&set, &sig) == 0 && !atomic_load(&d->ended)) {
+		log_notice("%s: unmounting", strsignal(sig));
+		stop_serving(d);
+	}
+	return NULL;
+}
+
+static enum exit_code serve(struct daemon *d)
+{
+	int r = 0;
+
+	d->signals_run = pthread_create(&d->signals, NULL, run_signals, d) == 0;
+	d->ready_runs = pthread_create(&d->ready, NULL, run_ready, d) == 0;
+	if (d->signals_run && d->ready_runs)
+		r = fs_serve(d->fs);
+	else
+		log_error("no threads");
+	atomic_store(&d->ended, true);
+	if (r < 0)
+		log_error("the connection to the kernel failed: %s", strerror(-r));
+	/* First of all end the connection: whoever waits for an answer through the mount gets an error now. */
+	fs_free(d->fs);
+	d->fs = NULL;
+	if (d->ready_runs)
+		pthread_join(d->ready, NULL);
+	if (d->signals_run) {
+		pthread_kill(d->signals, SIGTERM);
+		pthread_join(d->signals, NULL);
+	}
+	if (!atomic_load(&d->works))
+		return EXIT_MOUNT_POINT;
+	return r < 0 ? EXIT_OTHER : EXIT_DONE;
+}
+
+/* ---- the end ---- */
+
+static enum exit_code stop(struct daemon *d, enum exit_code code)
+{
+	int r = 0;
+
+	if (d->control)
+		control_stop(d->control);
+	if (d->volume)
+		r = volume_close(d->volume);
+	if (r < 0) {
+		log_error(
+			"%s: the last state could not be written: %s; nothing is lost, the next mount takes it from the log",
+			d->backing, strerror(-r));
+		code = EXIT_NOT_WRITTEN;
+	}
+	if (atomic_load(&d->works))
+		log_notice("%s is unmounted", d->backing);
+	/* Whatever is still mounted is dead now. */
+	helper_unmount(&d->helper, true);
+	helper_end(&d->helper);
+	control_free(d->control, r);
+	if (d->backing_fd >= 0)
+		close(d->backing_fd);
+	return code;
+}
+
+static enum exit_code run(struct daemon *d)
+{
+	const struct mount_options *o = &d->request->options;
+	enum exit_code code = EXIT_OTHER;
+	sigset_t set;
+	int r;
+
+	stopping_signals(&set);
+	pthread_sigmask(SIG_BLOCK, &set, NULL);
+	signal(SIGPIPE, SIG_IGN);
+	r = keep_private();
+	if (r < 0) {
+		log_error("cannot switch core dumps off: %s", strerror(-r));
+		goto out;
+	}
+	code = EXIT_NOT_A_VOLUME;
+	if (backing_open(d->request->backing, &d->backing_fd, d->backing) < 0)
+		goto out;
+	code = check_mountpoint(d);
+	if (code != EXIT_DONE)
+		goto out;
+	code = EXIT_OTHER;
+	d->fs_options = (struct fs_options){
+		.source = d->backing,
+		.kernel_flags = o->kernel_flags,
+		.read_only = o->read_only,
+		.allow_other = o->allow_other,
+		.writeback = o->writeback && !o->read_only,
+		.uring = o->uring,
+	};
+	r = helper_start(&d->helper, d->mountpoint, &d->fs_options, d->request->argv);
+	if (r == 0)
+		r = crypto_start();
+	if (r < 0) {
+		log_error("cannot start: %s", strerror(-r));
+		goto out;
+	}
+	code = open_volume(d);
+	if (code == EXIT_DONE)
+		code = start_session(d);
+	if (code == EXIT_DONE)
+		code = serve(d);
+out:
+	code = stop(d, code);
+	report(d, code);
+	return code;
+}
+
+/* ---- the parent ---- */
+
+static enum exit_code wait_for_report(int fd)
+{
+	unsigned char byte;
+	ssize_t n;
+
+	do
+		n = read(fd, &byte, 1);
+	while (n < 0 && errno == EINTR);
+	if (n == 1)
+		return (enum exit_code)byte;
+	log_error("the daemon ended before the mount worked");
+	return EXIT_OTHER;
+}
+
+enum exit_code daemon_mount(const struct mount_request *r)
+{
+	struct daemon d = {
+		.request = r, .report_fd = -1, .backing_fd = -1, .helper = { -1, PTHREAD_MUTEX_INITIALIZER }
+	};
+	enum exit_code code = EXIT_OTHER;
+	int report[2];
+	pid_t pid;
+
+	if (r->foreground)
+		return run(&d);
+	if (pipe2(report, O_CLOEXEC) < 0)
+		return EXIT_OTHER;
+	pid = fork();
+	if (pid < 0) {
+		log_error("cannot start a process: %s", strerror(errno));
+	} else if (pid > 0) {
+		close(report[1]);
+		code = wait_for_report(report[0]);
+	} else {
+		close(report[0]);
+		d.report_fd = report[1];
+		setsid();
+		_exit(run(&d));
+	}
+	return code;
+}

@@ -1,0 +1,36 @@
+/* From errors to exit codes. */
+#include <coffer/exit.h>
+#include <errno.h>
+
+enum exit_code exit_code_of(int r)
+{
+	switch (-r) {
+	case 0:
+		return EXIT_DONE;
+	case ENODATA: /* no descriptor */
+		return EXIT_NOT_A_VOLUME;
+	case EBADMSG:
+		return EXIT_WRONG_KEY;
+	case ENOENT: /* no such key */
+	case EACCES:
+	case ENOKEY:
+	case EINVAL:
+		return EXIT_KEY_REFUSED;
+	case EBUSY:
+		return EXIT_BUSY;
+	case ENOTEMPTY:
+		return EXIT_EXISTS;
+	case EPROTONOSUPPORT:
+		return EXIT_FORMAT;
+	case ESTALE:
+	case EKEYREJECTED:
+		return EXIT_CHANGED;
+	case EIO:
+	case ENOSPC:
+	case EROFS:
+	case EDQUOT:
+		return EXIT_IO;
+	default:
+		return EXIT_OTHER;
+	}
+}

@@ -1,0 +1,229 @@
+/* The helper process: mounts and unmounts for a daemon that is confined. It is forked before there are keys or threads, and
+ * does only what is asked over one socket pair, about one mount point. */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/prctl.h>
+
+#include "daemon_internal.h"
+
+enum verb {
+	VERB_MOUNT = 'm',
+	VERB_READY = 'r',
+	VERB_READY_SYSLOG = 's',
+	VERB_UNMOUNT = 'u',
+	VERB_DETACH = 'd',
+	VERB_END = 'e'
+};
+
+struct serving {
+	int fd;
+	const char *mountpoint;
+	const struct fs_options *options;
+	uint64_t mount_id; /* 0: not mounted */
+};
+
+/* An answer is 0 or -errno, and a descriptor if `pass` is not negative. */
+static int send_answer(int fd, int32_t r, int pass)
+{
+	union {
+		char room[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr align;
+	} control = { { 0 } };
+	struct iovec iov = { .iov_base = &r, .iov_len = sizeof(r) };
+	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1 };
+	struct cmsghdr *c;
+
+	if (pass >= 0) {
+		m.msg_control = control.room;
+		m.msg_controllen = sizeof(control.room);
+		c = CMSG_FIRSTHDR(&m);
+		c->cmsg_level = SOL_SOCKET;
+		c->cmsg_type = SCM_RIGHTS;
+		c->cmsg_len = CMSG_LEN(sizeof(int));
+		memcpy(CMSG_DATA(c), &pass, sizeof(int));
+	}
+	return sendmsg(fd, &m, MSG_NOSIGNAL) < 0 ? -errno : 0;
+}
+
+static int ask(struct helper *h, enum verb verb, int *ret_fd)
+{
+	LOCK_SCOPE(&h->lock);
+	union {
+		char room[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr align;
+	} control = { { 0 } };
+	char v = (char)verb;
+	int32_t r = -EPIPE;
+	struct iovec iov = { .iov_base = &r, .iov_len = sizeof(r) };
+	struct msghdr m = {
+		.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = control.room,
+		.msg_controllen = sizeof(control.room),
+	};
+	struct cmsghdr *c;
+	ssize_t n;
+
+	if (h->fd < 0 || send(h->fd, &v, 1, MSG_NOSIGNAL) != 1)
+		return -EPIPE;
+	do
+		n = recvmsg(h->fd, &m, MSG_CMSG_CLOEXEC);
+	while (n < 0 && errno == EINTR);
+	if (n != sizeof(r))
+		return -EPIPE;
+	c = CMSG_FIRSTHDR(&m);
+	if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS && ret_fd)
+		memcpy(ret_fd, CMSG_DATA(c), sizeof(int));
+	return r;
+}
+
+static int do_mount(struct serving *s)
+{
+	struct mount_entry e;
+	AUTO_CLOSE int fd = -1;
+	int r;
+
+	r = fs_attach(s->mountpoint, s->options, &fd);
+	if (r == 0 && mounts_at(s->mountpoint, &e) == 0)
+		s->mount_id = e.id;
+	return send_answer(s->fd, r, fd);
+}
+
+/* Whether what is mounted there is still the daemon's mount. */
+static bool is_ours(const struct serving *s)
+{
+	struct mount_entry e;
+
+	return s->mount_id && mounts_at(s->mountpoint, &e) == 0 && e.id == s->mount_id;
+}
+
+static int do_unmount(struct serving *s, bool lazy)
+{
+	AUTO_CLOSE int root = -1;
+	int r = 0;
+
+	if (is_ours(s)) {
+		/* Files that are in use can be written after detaching, but nothing makes the kernel do it. */
+		if (lazy && (root = open(s->mountpoint, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) >= 0)
+			syncfs(root);
+		r = unmount(s->mountpoint, lazy);
+	}
+	return send_answer(s->fd, r, -1);
+}
+
+static int answer(struct serving *s, char verb)
+{
+	switch (verb) {
+	case VERB_MOUNT:
+		return do_mount(s);
+	case VERB_READY_SYSLOG:
+		log_to_syslog(true);
+		/* fall through */
+	case VERB_READY:
+		fs_tune(s->mountpoint);
+		return send_answer(s->fd, 0, -1);
+	case VERB_UNMOUNT:
+	case VERB_DETACH:
+		return do_unmount(s, verb == VERB_DETACH);
+	case VERB_END:
+		s->mount_id = 0;
+		return send_answer(s->fd, 0, -1);
+	default:
+		return -EINVAL;
+	}
+}
+
+static void serve(struct serving *s)
+{
+	ssize_t n;
+	char verb;
+
+	do {
+		n = recv(s->fd, &verb, 1, 0);
+		if (n == 1 && answer(s, verb) < 0)
+			n = 0;
+	} while (n == 1 || (n < 0 && errno == EINTR));
+	/* The daemon is gone. If it could not unmount, what it left answers nothing but errors. */
+	if (is_ours(s) && unmount(s->mountpoint, true) == 0)
+		log_error("the daemon for %s died; its mount was detached", s->mountpoint);
+}
+
+/* Makes the process list tell the two apart. */
+static void rename_process(char **argv)
+{
+	char *end = argv[0];
+
+	for (int i = 0; argv[i]; i++)
+		if (argv[i] == end)
+			end += strlen(argv[i]) + 1;
+	memset(argv[0], 0, (size_t)(end - argv[0]));
+	snprintf(argv[0], (size_t)(end - argv[0]), "coffer-helper");
+	prctl(PR_SET_NAME, "coffer-helper");
+}
+
+int helper_start(struct helper *h, const char *mountpoint, const struct fs_options *o, char **argv)
+{
+	struct serving s = { .options = o };
+	int pair[2], r = 0;
+	pid_t pid;
+
+	h->fd = -1;
+	pthread_mutex_init(&h->lock, NULL);
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+		return -errno;
+	pid = fork();
+	if (pid < 0) {
+		r = -errno;
+		close(pair[0]);
+		close(pair[1]);
+		return r;
+	}
+	if (pid > 0) {
+		close(pair[1]);
+		h->fd = pair[0];
+		return 0;
+	}
+	/* What stops the daemon comes to the whole group of a terminal; the helper is still needed then. */
+	signal(SIGINT, SIG_IGN);
+	signal(SIGTERM, SIG_IGN);
+	signal(SIGHUP, SIG_IGN);
+	close(pair[0]);
+	s.fd = pair[1];
+	s.mountpoint = strdup(mountpoint); /* the caller's may lie in argv */
+	if (s.mountpoint) {
+		rename_process(argv);
+		serve(&s);
+	}
+	_exit(0);
+}
+
+int helper_mount(struct helper *h, int *ret_fd)
+{
+	int fd = -1, r = ask(h, VERB_MOUNT, &fd);
+
+	if (r == 0 && fd < 0)
+		r = -EPIPE;
+	if (r == 0)
+		*ret_fd = fd;
+	return r;
+}
+
+int helper_ready(struct helper *h, bool background)
+{
+	return ask(h, background ? VERB_READY_SYSLOG : VERB_READY, NULL);
+}
+
+int helper_unmount(struct helper *h, bool lazy)
+{
+	return ask(h, lazy ? VERB_DETACH : VERB_UNMOUNT, NULL);
+}
+
+void helper_end(struct helper *h)
+{
+	ask(h, VERB_END, NULL);
+	if (h->fd >= 0)
+		close(h->fd);
+	h->fd = -1;
+}
