@@ -19,7 +19,9 @@ enum {
 	MAC_SIZE = 32,     /* bytes: HMAC-SHA-256 */
 };
 
-/* Sets up locked memory and OpenSSL. Call once, before anything else in this header and before any thread starts. */
+/* Sets up locked memory and OpenSSL. Call before anything else in this header, before any other use of OpenSSL and before
+ * any thread starts; again is harmless. -ENOMEM: the limit on locked memory is too low. A forked child finds every secret,
+ * kdf, aead and cryptor of its parent wiped and must not use them; it may make its own. */
 int crypto_start(void);
 
 /* ---- secrets: the one type that owns key bytes ---- */

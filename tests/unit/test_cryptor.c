@@ -298,6 +298,10 @@ Test(cryptor, without_integrity)
 	cr_assert_not(zeros(opened, BLOCK_SIZE));
 	tags[0].tag[3] = 1;
 	cr_assert_eq(open_one(c, 42, 5), -EBADMSG, "an entry of another suite");
+	tags[0].tag[3] = 0;
+	cr_assert_eq(open_one(c, 42, 5), 0);
+	tags[0].nonce[11] = 1;
+	cr_assert_eq(open_one(c, 42, 5), -EBADMSG, "an entry of another suite");
 	cryptor_free(c);
 }
 
@@ -347,6 +351,28 @@ Test(cryptor, records_come_back)
 		for (size_t len = 0; len < RECORD_OVERHEAD + RECORD_MIN; len++)
 			cr_assert_eq(cryptor_open_record(c, 42, RECORD_HEADER, 0, NULL, 0, sealed, len, opened),
 				     -EBADMSG);
+		cryptor_free(c);
+	}
+}
+
+/* Sealed with ciphers that were keyed for something else just before, opened with fresh ones. */
+Test(cryptor, ciphers_are_keyed_anew_for_every_kind_and_version)
+{
+	enum { LEN = 64, SEALED = LEN + RECORD_OVERHEAD };
+
+	for (int s = SUITE_XTS; s <= SUITE_XTS_GCM; s++) {
+		struct cryptor *c = make(s);
+		for (uint32_t i = 0; i < 8; i++)
+			cr_assert_eq(cryptor_seal_record(c, 42, i & 1 ? RECORD_HEADER : RECORD_XATTR, i >> 1, NULL, 0,
+							 plain, LEN, sealed + i * SEALED),
+				     0);
+		for (uint32_t i = 0; i < 8; i++) {
+			struct cryptor *fresh = make(s);
+			cr_assert_eq(cryptor_open_record(fresh, 42, i & 1 ? RECORD_HEADER : RECORD_XATTR, i >> 1, NULL,
+							 0, sealed + i * SEALED, SEALED, opened),
+				     0);
+			cryptor_free(fresh);
+		}
 		cryptor_free(c);
 	}
 }

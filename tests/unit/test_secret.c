@@ -1,7 +1,9 @@
 /* Locked memory, secrets, randomness, and OpenSSL's contexts in locked memory. */
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <sys/resource.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 
 #include "bytes.h"
@@ -129,6 +131,29 @@ Test(secret, random_bytes_fill_everything)
 		cr_assert(counts[i] > 3072 && counts[i] < 5120, "%zu times %d", counts[i], i);
 }
 
+static void on_signal(int unused)
+{
+	(void)unused;
+}
+
+/* Large requests end early when a signal comes. */
+Test(secret, random_bytes_fill_everything_through_signals)
+{
+	enum { LEN = 64 << 20, PIECE = 1 << 20 };
+	struct sigaction action = { .sa_handler = on_signal };
+	struct itimerval timer = { .it_interval = { 0, 1000 }, .it_value = { 0, 1000 } };
+	uint8_t *a = calloc(1, LEN);
+	const uint8_t zeros[64] = { 0 };
+
+	sigaction(SIGALRM, &action, NULL);
+	setitimer(ITIMER_REAL, &timer, NULL);
+	cr_assert_eq(random_bytes(a, LEN), 0);
+	setitimer(ITIMER_REAL, &(struct itimerval){ 0 }, NULL);
+	for (size_t i = PIECE; i <= LEN; i += PIECE)
+		cr_assert_neq(memcmp(a + i - 64, zeros, 64), 0, "nothing written before byte %zu", i);
+	free(a);
+}
+
 /* The /proc/self/smaps entry of the mapping that holds `p`. */
 static void smaps_of(const void *p, char *flags, size_t flags_size, long *ret_locked_kib, long *ret_size_kib)
 {
@@ -231,19 +256,25 @@ Test(arena, double_free_stops_the_process, .signal = SIGABRT)
 	arena_free(p);
 }
 
-Test(arena, overrun_past_the_end_faults)
+Test(arena, guarded_on_both_sides)
 {
-	int status;
-	pid_t child = fork();
+	uint8_t *inside = arena_alloc(1), *begin = inside, *end = inside;
+	char flags[512];
+	long locked, size;
 
-	if (child == 0) {
-		volatile uint8_t *p = arena_alloc(1);
-		for (size_t i = 0; i < 2 * ARENA_SIZE; i++)
-			p[i] = 1;
-		_exit(0);
+	while (arena_owns(begin - 1))
+		begin--;
+	while (arena_owns(end))
+		end++;
+	cr_assert_eq(end - begin, ARENA_SIZE);
+	for (int i = 0; i < 2; i++) {
+		size = 0;
+		smaps_of(i ? end : begin - 1, flags, sizeof(flags), &locked, &size);
+		cr_assert_gt(size, 0, "nothing is mapped there");
+		cr_assert_null(strstr(flags, " rd"), "readable:%s", flags);
+		cr_assert_null(strstr(flags, " wr"), "writable:%s", flags);
 	}
-	cr_assert_eq(waitpid(child, &status, 0), child);
-	cr_assert_not(WIFEXITED(status) && WEXITSTATUS(status) == 0, "the guard page did not stop it");
+	arena_free(inside);
 }
 
 Test(arena, a_child_has_no_keys_and_locks_its_own)
