@@ -102,16 +102,33 @@ static const struct op *choose_op(struct state *state)
 	abort();
 }
 
+const char *printable(const char *text, char shown[static SHOWN])
+{
+	size_t length = 0;
+
+	for (; *text && length + 5 < SHOWN; text++) {
+		if (*text >= ' ' && *text < 0x7f && *text != '\\' && *text != '\'')
+			shown[length++] = *text;
+		else
+			length += (size_t)snprintf(shown + length, 5, "\\x%02x", (unsigned char)*text);
+	}
+	shown[length] = '\0';
+	return shown;
+}
+
 static void print_args(const struct args *args)
 {
+	char path[SHOWN], other[SHOWN], target[SHOWN];
+
 	fprintf(stderr,
 		"%s path='%s' other='%s' slot=%d offset=%ld other_offset=%ld length=%zu flags=%#x mode=%o umask=%o "
 		"as=%u uid=%u gid=%u dev=%u:%u key='%.40s'(%zu) target='%.40s'(%zu) fill=%#lx times=%ld.%ld,%ld.%ld\n",
-		args->op->name, args->path, args->other_path, args->slot, (long)args->offset, (long)args->other_offset,
-		args->length, (unsigned)args->flags, args->mode, args->umask, args->as, args->uid, args->gid,
-		major(args->dev), minor(args->dev), args->key, strlen(args->key), args->target, strlen(args->target),
-		(unsigned long)args->fill, (long)args->times[0].tv_sec, args->times[0].tv_nsec,
-		(long)args->times[1].tv_sec, args->times[1].tv_nsec);
+		args->op->name, printable(args->path, path), printable(args->other_path, other), args->slot,
+		(long)args->offset, (long)args->other_offset, args->length, (unsigned)args->flags, args->mode,
+		args->umask, args->as, args->uid, args->gid, major(args->dev), minor(args->dev), args->key,
+		strlen(args->key), printable(args->target, target), strlen(args->target), (unsigned long)args->fill,
+		(long)args->times[0].tv_sec, args->times[0].tv_nsec, (long)args->times[1].tv_sec,
+		args->times[1].tv_nsec);
 }
 
 /* One operation on both sides. False: the answers differ. */

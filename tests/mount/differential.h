@@ -18,7 +18,7 @@
 
 enum { COFFER, NATIVE, SIDES };
 enum { MAX_NODES = 2000, FULL_NODES = 1600, MAX_DEPTH = 12, MAX_SLOTS = 8, TEXT = 768 };
-enum { MAX_FILE = 6 << 20, MAX_XATTR = 65536 };
+enum { MAX_FILE = 6 << 20, MAX_XATTR = 65536, SHOWN = 4 * PATH_MAX };
 
 enum kind { KIND_FILE, KIND_DIR, KIND_SYMLINK, KIND_SPECIAL, KINDS };
 
@@ -123,6 +123,9 @@ void stat_text(const struct state *state, const struct stat *st, char text[stati
 
 /* Runs as another user for permission checks: fsuid, fsgid and the capabilities that go with them. */
 void become(uid_t uid);
+
+/* A path for people: every odd byte as \xHH, as bash's $'' takes it. */
+const char *printable(const char *text, char shown[static SHOWN]);
 
 void result_set(struct result *result, long ret);
 

@@ -35,11 +35,12 @@ struct walk {
 
 __attribute__((format(printf, 3, 4))) static void differ(struct walk *walk, const char *path, const char *format, ...)
 {
+	char shown[SHOWN];
 	va_list list;
 
 	if (walk->differences++ > REPORTED)
 		return;
-	fprintf(stderr, "DIFFERENCE %s: ", path);
+	fprintf(stderr, "DIFFERENCE '%s': ", printable(path, shown));
 	va_start(list, format);
 	vfprintf(stderr, format, list);
 	va_end(list);
@@ -277,6 +278,7 @@ static void compare_dirs(struct walk *walk, const char *path, const int dirfd[SI
 {
 	struct name *names[SIDES];
 	int count[SIDES], at[SIDES] = { 0 };
+	char shown[SHOWN];
 
 	for (int side = 0; side < SIDES; side++) {
 		count[side] = list(dirfd[side], &names[side]);
@@ -290,7 +292,8 @@ static void compare_dirs(struct walk *walk, const char *path, const int dirfd[SI
 							  : strcmp(entry[COFFER]->text, entry[NATIVE]->text);
 
 		if (order)
-			differ(walk, path, "'%s' is only on the %s side", entry[order < 0 ? COFFER : NATIVE]->text,
+			differ(walk, path, "'%s' is only on the %s side",
+			       printable(entry[order < 0 ? COFFER : NATIVE]->text, shown),
 			       order < 0 ? "coffer" : "native");
 		else
 			compare_entry(walk, path, dirfd, entry, node);
