@@ -115,7 +115,7 @@ bool text_get_number(struct text *t, config_setting_t *group, const char *name, 
 		return false;
 	}
 	value = config_setting_get_int64(s);
-	if (value < 0 || (uint64_t)value > TEXT_NUMBER_MAX || (uint64_t)value < min || (uint64_t)value > max) {
+	if (value < 0 || (uint64_t)value < min || (uint64_t)value > max) {
 		text_refuse(t, s, "is out of range");
 		return false;
 	}

@@ -31,7 +31,7 @@ config_setting_t *text_root(struct text *t);
 /* Logs and remembers an error in the meaning of a setting; `s` may be NULL. */
 void text_refuse(struct text *t, const config_setting_t *s, const char *why);
 
-/* ---- reading: fills *ret only when it returns true ---- */
+/* ---- reading: fills *ret only when it returns true; no `max` above TEXT_NUMBER_MAX ---- */
 bool text_get_number(struct text *t, config_setting_t *group, const char *name, uint64_t min, uint64_t max,
 		     uint64_t *ret);
 bool text_get_u32(struct text *t, config_setting_t *group, const char *name, uint32_t min, uint32_t *ret);

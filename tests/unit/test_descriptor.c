@@ -410,9 +410,50 @@ Test(descriptor, lists_have_bounds)
 	memcpy(strstr(many, "46"), "45", 2);
 	cr_assert_eq(load_changed(text, len, (size_t)(group - text), 0, many), -EINVAL);
 	cr_assert(logged("too many"));
-	cr_assert_eq(load_replaced("deks = (", "deks = ( ); more = ("), -EINVAL);
-	cr_assert_eq(load_replaced("scopes = (", "scopes = ( ); more = ("), -EINVAL);
 	cr_assert_eq(load_replaced("scopes = (", "scopes = ( 1, "), -EINVAL);
+}
+
+/* Cuts a list's elements away: from its first occurrence to where `end` begins. */
+static int load_emptied(const char *list, const char *end)
+{
+	size_t len;
+	AUTO_FREE char *text = sample_text(&len);
+	const char *from = strstr(text, list), *to;
+
+	cr_assert(from);
+	from += strlen(list);
+	to = strstr(from, end);
+	cr_assert(to);
+	return load_changed(text, len, (size_t)(from - text), (size_t)(to - from), "");
+}
+
+Test(descriptor, lists_are_not_empty)
+{
+	cr_assert_eq(load_emptied("deks = (", " );"), -EINVAL);
+	cr_assert(logged("\"deks\" has too few"));
+	cr_assert_eq(load_emptied("scopes = (", " );\nmac ="), -EINVAL);
+	cr_assert(logged("\"scopes\" has too few"));
+	cr_assert_eq(load_emptied("file:", "//"), 0); /* the cutting itself is well */
+}
+
+Test(descriptor, bounds_of_numbers)
+{
+	cr_assert_eq(load_replaced("platform_version = 3;", "platform_version = 4294967295L;"), 0);
+	cr_assert_eq(load_replaced("platform_version = 3;", "platform_version = 4294967296L;"), -EINVAL);
+	cr_assert_eq(load_replaced("platform_version = 3;", "platform_version = 0;"), -EINVAL);
+	cr_assert_eq(load_replaced("sequence = 42;", "sequence = 9223372036854775806L;"), 0);
+	cr_assert_eq(load_replaced("sequence = 42;", "sequence = 9223372036854775807L;"), -EINVAL);
+	cr_assert_eq(load_replaced("sequence = 42;", "sequence = 0;"), -EINVAL);
+	cr_assert_eq(load_replaced("number = 4294967295L;", "number = 4294967296L;"), -EINVAL);
+}
+
+Test(descriptor, the_mac_has_a_line_of_its_own)
+{
+	cr_assert_eq(load_replaced("\nmac = ", "mac = "), -EINVAL);
+	cr_assert_eq(load_replaced("\nmac = ", "\n\nmac = "), 0);
+	cr_assert_eq(load_replaced("\nmac = ", "\n mac = "), -EINVAL);
+	cr_assert_eq(load_replaced("mac = ", "Mac = "), -EINVAL);
+	cr_assert_eq(load_replaced("mac = \"", "mac = \"\"; mac = \""), -EINVAL);
 }
 
 Test(descriptor, over_long_text)

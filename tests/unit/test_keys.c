@@ -254,6 +254,20 @@ Test(keys, edited_descriptor)
 	descriptor_free(d);
 }
 
+Test(keys, edited_key_source)
+{
+	struct volume_keys *k = NULL;
+	struct descriptor *d = volume(SUITE_XTS_GMAC, key_file("key", 1), &k);
+
+	keys_free(k);
+	descriptor_free(d);
+	/* The file that it names now is not there; the platform's key tells that it was never the one. */
+	d = meddled("/key\"", "/kez\"");
+	cr_assert_eq(unlock(d, "state"), -EUCLEAN);
+	cr_assert_eq(unlock(d, "new host"), -ENOENT);
+	descriptor_free(d);
+}
+
 Test(keys, edited_wrapped_keys)
 {
 	struct volume_keys *k = NULL;
@@ -381,6 +395,9 @@ Test(keys, every_scope_and_version_is_found)
 		}
 	}
 	cr_assert_eq(n, COUNT * DEKS);
+	/* More versions than the table has slots: each stranger meets entries of its own scope. */
+	for (uint32_t version = 2 * DEKS; version < 4096; version++)
+		cr_assert_null(keys_cryptor(k, 10, version));
 	keys_free(k);
 	descriptor_free(d);
 }
