@@ -42,8 +42,9 @@ struct mount_request {
 	const struct config *config;
 	struct mount_options options;
 	bool foreground;
-	char **argv; /* the program's: overwritten in a process that does not serve */
 };
+/* Call first in main: remembers where the arguments lie, so that a process that does not serve can be named in the list. */
+void process_title_start(int argc, char **argv);
 /* Mounts. In the background: returns once the mount works, or has failed and said why. In the foreground: after unmounting. */
 enum exit_code daemon_mount(const struct mount_request *r);
 

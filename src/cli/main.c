@@ -15,6 +15,7 @@ const struct command commands[] = {
 
 int main(int argc, char **argv)
 {
+	process_title_start(argc, argv);
 	if (argc < 2) {
 		print_help(stderr);
 		return EXIT_USAGE;

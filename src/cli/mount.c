@@ -5,7 +5,7 @@ enum exit_code command_mount(int argc, char **argv)
 {
 	static const struct option options[] = { COMMON_OPTIONS };
 	struct arguments a = { .command = "mount" };
-	struct mount_request r = { .argv = argv };
+	struct mount_request r = { 0 };
 	const char *lists[64];
 	size_t count = 0;
 	enum exit_code code;

@@ -1,4 +1,5 @@
 /* What a running daemon may still do: serve one volume. See keep_private() and confine() in daemon_internal.h. */
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/landlock.h>
@@ -290,6 +291,9 @@ int confine(const char *backing, const char *state_dir, const struct descriptor 
 
 	if (SANITIZED)
 		return 0;
+	/* libc loads it when a thread is cancelled, as libfuse does at its end, and aborts if it cannot. */
+	if (!dlopen("libgcc_s.so.1", RTLD_NOW | RTLD_NODELETE))
+		log_warning("%s", dlerror());
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		return -errno;
 	r = confine_files(backing, state_dir, d);

@@ -296,7 +296,7 @@ static enum exit_code run(struct daemon *d)
 		.writeback = o->writeback && !o->read_only,
 		.uring = o->uring,
 	};
-	r = helper_start(&d->helper, d->mountpoint, &d->fs_options, d->request->argv);
+	r = helper_start(&d->helper, d->mountpoint, &d->fs_options);
 	if (r == 0)
 		r = crypto_start();
 	if (r < 0) {

@@ -15,13 +15,16 @@ struct helper {
 	pthread_mutex_t lock; /* one question at a time */
 };
 /* Forks; call while there is one thread. The helper ends with the daemon; if that died, it detaches the dead mount. */
-int helper_start(struct helper *h, const char *mountpoint, const struct fs_options *o, char **argv);
+int helper_start(struct helper *h, const char *mountpoint, const struct fs_options *o);
 int helper_mount(struct helper *h, int *ret_fd);
 /* Tells that the mount works: the helper adjusts its read-ahead, and logs to syslog from now on if `background`. */
 int helper_ready(struct helper *h, bool background);
 /* `lazy`: has the kernel begin to write what it holds, and detaches the mount although it is in use. */
 int helper_unmount(struct helper *h, bool lazy);
 void helper_end(struct helper *h); /* orderly: nothing is detached */
+
+/* Makes the process list tell it from the daemon. */
+void process_title_set(const char *title);
 
 /* ---- confinement ---- */
 /* No core dumps, and no other process of the user looks into this one. */

@@ -3,8 +3,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
-#include <stdio.h>
-#include <sys/prctl.h>
 
 #include "daemon_internal.h"
 
@@ -150,20 +148,7 @@ static void serve(struct serving *s)
 		log_error("the daemon for %s died; its mount was detached", s->mountpoint);
 }
 
-/* Makes the process list tell the two apart. */
-static void rename_process(char **argv)
-{
-	char *end = argv[0];
-
-	for (int i = 0; argv[i]; i++)
-		if (argv[i] == end)
-			end += strlen(argv[i]) + 1;
-	memset(argv[0], 0, (size_t)(end - argv[0]));
-	snprintf(argv[0], (size_t)(end - argv[0]), "coffer-helper");
-	prctl(PR_SET_NAME, "coffer-helper");
-}
-
-int helper_start(struct helper *h, const char *mountpoint, const struct fs_options *o, char **argv)
+int helper_start(struct helper *h, const char *mountpoint, const struct fs_options *o)
 {
 	struct serving s = { .options = o };
 	int pair[2], r = 0;
@@ -191,11 +176,9 @@ int helper_start(struct helper *h, const char *mountpoint, const struct fs_optio
 	signal(SIGHUP, SIG_IGN);
 	close(pair[0]);
 	s.fd = pair[1];
-	s.mountpoint = strdup(mountpoint); /* the caller's may lie in argv */
-	if (s.mountpoint) {
-		rename_process(argv);
-		serve(&s);
-	}
+	s.mountpoint = mountpoint;
+	process_title_set("coffer-helper");
+	serve(&s);
 	_exit(0);
 }
 
