@@ -50,3 +50,18 @@ uint64_t geometry_max_blocks(uint64_t pages)
 	}
 	return low;
 }
+
+uint64_t geometry_block(uint64_t page)
+{
+	uint64_t low = 0, high = page; /* pages of blocks grow with them, and are never below */
+
+	while (low < high) {
+		uint64_t middle = low + (high - low) / 2;
+
+		if (geometry_page(middle) < page)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return geometry_page(low) == page ? low : UINT64_MAX;
+}

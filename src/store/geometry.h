@@ -43,6 +43,8 @@ static inline uint64_t geometry_group_first(uint64_t group)
 
 /* Page of a data block. */
 uint64_t geometry_page(uint64_t block);
+/* The block that lies in a page; UINT64_MAX: none does. */
+uint64_t geometry_block(uint64_t page);
 /* Page of the `index`-th page of a level (1: tag page of group `index`). */
 uint64_t geometry_meta_page(unsigned level, uint64_t index);
 /* Height of the tree that a file of `blocks` blocks needs: 0 where the header's tags suffice. */

@@ -1,0 +1,165 @@
+/* Attributes. */
+#include <errno.h>
+#include <sys/sysmacros.h>
+
+#include <coffer/util.h>
+
+#include "internal.h"
+
+void fill_attr(struct object *o, struct attr *ret)
+{
+	const struct meta *m = o->m;
+
+	*ret = (struct attr){ .st = {
+				      .st_ino = o->number,
+				      .st_mode = m->mode,
+				      .st_nlink = m->nlink,
+				      .st_uid = m->uid,
+				      .st_gid = m->gid,
+				      .st_rdev = m->rdev,
+				      .st_size = (off_t)m->size,
+				      .st_blksize = BLOCK_SIZE,
+				      .st_blocks = (blkcnt_t)(m->blocks * (BLOCK_SIZE / 512)),
+				      .st_atim = m->atime,
+				      .st_mtim = m->mtime,
+				      .st_ctim = m->ctime,
+			      } };
+	pthread_mutex_lock(&o->page_lock);
+	if (o->atime_lazy)
+		ret->st.st_atim = o->atime;
+	pthread_mutex_unlock(&o->page_lock);
+}
+
+int volume_getattr(struct volume *v, uint64_t number, struct attr *ret)
+{
+	struct object *o;
+	int r = object_get(v, number, &o);
+
+	if (r < 0)
+		return r;
+	pthread_rwlock_rdlock(&o->lock);
+	if (o->removed)
+		r = -ESTALE;
+	else
+		fill_attr(o, ret);
+	pthread_rwlock_unlock(&o->lock);
+	object_put(v, o);
+	return r;
+}
+
+int volume_describe(struct volume *v, uint64_t number, uint32_t *ret_scope, uint32_t *ret_dek_version)
+{
+	struct object *o;
+	int r = object_get(v, number, &o);
+
+	if (r < 0)
+		return r;
+	pthread_rwlock_rdlock(&o->lock);
+	*ret_scope = o->m->scope;
+	*ret_dek_version = o->m->dek_version;
+	pthread_rwlock_unlock(&o->lock);
+	object_put(v, o);
+	return 0;
+}
+
+/* The access control list follows the mode: its owner, mask (or group) and others entries are the mode bits. */
+static int set_mode(struct change *ch, struct object *o, struct meta *m, mode_t mode)
+{
+	const uint8_t *blob, *acl;
+	size_t len, acl_len;
+	int r = xattrs_load(ch->v, o, &blob, &len);
+
+	m->mode = (m->mode & S_IFMT) | (mode & 07777);
+	if (r < 0)
+		return r;
+	acl = xattr_find(blob, len, ACL_ACCESS, &acl_len);
+	if (!acl)
+		return 0;
+
+	uint8_t *copy = malloc(acl_len), *made = NULL;
+	size_t made_len;
+
+	if (!copy)
+		return -ENOMEM;
+	memcpy(copy, acl, acl_len);
+	acl_chmod(copy, acl_len, mode);
+	r = blob_set(blob, len, ACL_ACCESS, copy, acl_len, &made, &made_len);
+	if (r == 0)
+		r = xattrs_store(ch, o, made, made_len);
+	free(made);
+	free(copy);
+	return r;
+}
+
+static void set_times(struct meta *m, const struct stat *st, unsigned set)
+{
+	struct timespec t = now();
+
+	if (set & SET_ATIME)
+		m->atime = st->st_atim;
+	if (set & SET_ATIME_NOW)
+		m->atime = t;
+	if (set & SET_MTIME)
+		m->mtime = st->st_mtim;
+	if (set & SET_MTIME_NOW)
+		m->mtime = t;
+	m->ctime = set & SET_CTIME ? st->st_ctim : t;
+}
+
+static int set_attributes(struct change *ch, struct object *o, const struct stat *st, unsigned set)
+{
+	struct meta *m;
+	int r = change_object(ch, o, &m);
+
+	if (r < 0)
+		return r;
+	if (set & SET_SIZE) {
+		if (!S_ISREG(m->mode))
+			return S_ISDIR(m->mode) ? -EISDIR : -EINVAL;
+		if ((uint64_t)st->st_size != m->size)
+			m->mtime = now();
+		r = data_resize(ch, o, (uint64_t)st->st_size);
+	}
+	if (r == 0 && set & (SET_UID | SET_GID)) {
+		if (set & SET_UID)
+			m->uid = st->st_uid;
+		if (set & SET_GID)
+			m->gid = st->st_gid;
+	}
+	drop_privileges(m, set & SET_KILL_SUIDGID || (set & (SET_UID | SET_GID) && !(set & SET_MODE)));
+	if (r == 0 && set & (SET_SIZE | SET_UID | SET_GID))
+		r = xattrs_remove_capability(ch, o);
+	if (r == 0 && set & SET_MODE)
+		r = set_mode(ch, o, m, st->st_mode);
+	set_times(m, st, set);
+	if (set & (SET_ATIME | SET_ATIME_NOW)) {
+		pthread_mutex_lock(&o->page_lock);
+		o->atime_lazy = false;
+		pthread_mutex_unlock(&o->page_lock);
+	}
+	return r;
+}
+
+int volume_setattr(struct volume *v, uint64_t number, const struct stat *st, unsigned set, struct attr *ret)
+{
+	bool removal = set & SET_SIZE && st->st_size == 0;
+	struct object *o;
+	struct change ch;
+	int r;
+
+	if (set & SET_SIZE && (st->st_size < 0 || (uint64_t)st->st_size > v->max_size))
+		return -EFBIG;
+	r = object_get(v, number, &o);
+	if (r < 0)
+		return r;
+	r = change_begin(v, &ch, data_payload(2), removal);
+	if (r == 0) {
+		r = set_attributes(&ch, o, st, set);
+		if (r == 0)
+			r = change_commit(&ch);
+		else
+			change_abort(&ch);
+	}
+	object_put(v, o);
+	return r < 0 ? r : volume_getattr(v, number, ret);
+}

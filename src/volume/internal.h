@@ -1,0 +1,274 @@
+/* What the volume layer's files share.
+ *
+ * Locks, in this order:
+ *   names_lock (rwlock)  exclusive: whatever changes names; shared: lookups and listings
+ *   object lock (rwlock) contents and attributes of one object. Only a holder of names_lock, exclusive, takes several (and the
+ *                        owner of a companion takes the companion's after its own)
+ *   cache_lock, object page_lock, descriptor_lock: leaves
+ * A change (change_begin) waits for room in the log, so it begins before any of these is taken.
+ */
+#ifndef COFFER_VOLUME_INTERNAL_H
+#define COFFER_VOLUME_INTERNAL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <time.h>
+
+#include <coffer/map.h>
+#include <coffer/store.h>
+#include <coffer/volume.h>
+
+#include "../store/geometry.h"
+
+/* ---- meta.c: an object's header in memory; var holds tags, names, xattrs, target, one after the other ---- */
+enum {
+	PROLOGUE_SIZE = 64,
+	BODY_FIXED = 176,
+	BODY_STEP = 256, /* bytes: bodies are padded to it, so that lengths inside do not show */
+	BODY_MAX = 3840,
+	VAR_MAX = BODY_MAX - BODY_FIXED,
+	NAMES_MAX = 1024,      /* bytes of names in a header; those beyond are only counted */
+	XATTR_INLINE = 1400,   /* bytes; more go to a companion object */
+	XATTR_TOTAL = 1 << 19, /* bytes of all extended attributes of an object; ENOSPC beyond */
+	TARGET_INLINE = 1200,  /* bytes of a symlink's target; longer ones are the object's data */
+	NAME_OVERHEAD = 9,     /* directory number, length */
+};
+enum meta_flags {
+	META_NAMES_PARTIAL = 1, /* not every name is listed */
+	META_CAPABILITY = 2,    /* has security.capability */
+	META_COMPANION = 4,     /* holds another object's extended attributes */
+	META_FLAGS_KNOWN = 7,
+};
+struct meta {
+	enum suite suite;
+	uint32_t scope, dek_version;
+	uint32_t nlink;
+	mode_t mode;
+	uid_t uid;
+	gid_t gid;
+	uint32_t flags;
+	uint64_t rdev, size, blocks;
+	struct timespec atime, mtime, ctime, btime;
+	uint64_t seals;      /* of records and pages: choose their key's version */
+	uint64_t tag_writes; /* of blocks: choose their tag key's version */
+	uint32_t height;
+	uint8_t root[ROOT_BITS / 8];
+	uint64_t companion; /* object that holds the extended attributes, or 0 */
+	uint16_t tag_count, names_len, xattr_len, target_len;
+	uint8_t var[];
+};
+static inline struct block_tag *meta_tags(struct meta *m)
+{
+	return (struct block_tag *)m->var;
+}
+static inline uint8_t *meta_names(struct meta *m)
+{
+	return m->var + m->tag_count * sizeof(struct block_tag);
+}
+static inline uint8_t *meta_xattrs(struct meta *m)
+{
+	return meta_names(m) + m->names_len;
+}
+static inline uint8_t *meta_target(struct meta *m)
+{
+	return meta_xattrs(m) + m->xattr_len;
+}
+static inline size_t meta_var_len(const struct meta *m)
+{
+	return m->tag_count * sizeof(struct block_tag) + m->names_len + m->xattr_len + m->target_len;
+}
+struct meta *meta_copy(const struct meta *m, size_t var_room); /* NULL: no memory */
+/* Seals a header into a page; *ret_used bytes of it. Counts the seal in `m`. */
+int meta_encode(struct meta *m, uint64_t number, struct cryptor *c, uint8_t page[static BLOCK_SIZE], size_t *ret_used);
+/* -ENOENT: the page is empty. -EIO: not this object's header (logged). Finds the cryptor by the prologue. */
+int meta_decode(const uint8_t page[static BLOCK_SIZE], uint64_t number, const struct volume_keys *keys,
+		struct meta **ret, struct cryptor **ret_cryptor);
+/* These need a meta with room for VAR_MAX. */
+int meta_set_tag_count(struct meta *m, unsigned count);
+int meta_set_xattrs(struct meta *m, const uint8_t *blob, size_t len); /* -E2BIG: more than XATTR_INLINE */
+int meta_set_target(struct meta *m, const char *target, size_t len);
+void meta_name_add(struct meta *m, uint64_t dir, const char *name);
+void meta_name_remove(struct meta *m, uint64_t dir, const char *name);
+/* Walks the names listed: start with *pos = 0. `name` is not NUL-terminated. */
+bool meta_name_next(const struct meta *m, size_t *pos, uint64_t *dir, const char **name, size_t *len);
+uint64_t meta_parent(const struct meta *m); /* of a directory; 0: it has no name */
+
+/* ---- object.c: the cache ---- */
+struct dir;
+struct object {
+	uint64_t number;
+	unsigned pins; /* cache_lock */
+	struct object *lru_prev, *lru_next;
+	bool in_lru;
+
+	pthread_rwlock_t lock;
+	struct meta *m; /* NULL until loaded */
+	struct cryptor *cryptor;
+	bool removed;
+	struct dir *dir;  /* entries, once loaded */
+	size_t dir_bytes; /* of it, as counted in the cache; cache_lock */
+	uint8_t *xattrs;  /* the companion's content, once loaded */
+	size_t xattrs_len;
+	uint64_t last_seq; /* of the last commit that touched it */
+
+	pthread_mutex_t page_lock;
+	struct map pages; /* verified tag and map pages: page + 1 -> 4096 bytes */
+	bool atime_lazy;  /* page_lock */
+	struct timespec atime;
+	struct object *lazy_next; /* volume's lazy list: cache_lock; pins the object */
+};
+/* Pins an object, loaded. -ESTALE: there is no such object. */
+int object_get(struct volume *v, uint64_t number, struct object **ret);
+void object_put(struct volume *v, struct object *o);
+int object_make(struct volume *v, uint64_t number, struct object **ret); /* a pinned object that does not exist yet */
+void cache_free(struct volume *v);
+
+/* ---- tags.c: tag pages and existence maps ---- */
+struct change;
+/* Reads tags of `count` blocks; holes come as zeros. `ch` (may be NULL): sees what it staged. */
+int tags_read(struct volume *v, struct change *ch, struct object *o, uint64_t first, unsigned count,
+	      struct block_tag *out);
+int tags_write(struct change *ch, struct object *o, uint64_t first, unsigned count, const struct block_tag *tags);
+/* Makes blocks holes: tags, pages, and the release of their space. `to` UINT64_MAX: to the end. */
+int tags_release(struct change *ch, struct object *o, uint64_t from, uint64_t to);
+/* The first block at or after `block` that is (data) or is not (hole) there; `limit` if none before it. */
+int tags_seek(struct volume *v, struct object *o, uint64_t block, uint64_t limit, bool data, uint64_t *ret);
+
+/* ---- change.c: one transaction of the volume ---- */
+enum { CHANGE_OBJECTS = 6 };
+struct staged_page {
+	struct object *o;
+	unsigned level;
+	uint64_t index;
+	bool dropped; /* not there any more */
+	struct staged_page *next;
+	uint8_t data[BLOCK_SIZE];
+};
+struct dir_edit;
+struct change {
+	struct volume *v;
+	struct txn t;
+	struct {
+		struct object *o;
+		struct meta *m;   /* staged, with room for VAR_MAX */
+		bool remove;      /* the commit removes it */
+		bool drop_xattrs; /* the commit outdates what is kept of its companion */
+	} objects[CHANGE_OBJECTS];
+	unsigned object_count;
+	struct object *pinned[CHANGE_OBJECTS]; /* unpinned when the change ends */
+	unsigned pinned_count;
+	struct staged_page *pages;
+	struct dir_edit *edits;
+	struct buffer {
+		struct buffer *next;
+		uint8_t data[];
+	} * buffers; /* ciphertext, until the commit */
+};
+int change_begin(struct volume *v, struct change *ch, size_t payload, bool removal);
+/* Locks the object (exclusive, until the change ends) and gives its staged header. -ESTALE: it was removed. */
+int change_object(struct change *ch, struct object *o, struct meta **ret);
+/* Pins an object until the change ends; the same one again for the same number. */
+int change_pin(struct change *ch, uint64_t number, struct object **ret);
+int change_remove(struct change *ch, struct object *o); /* one that change_object gave */
+/* A new object, pinned and staged, in the scope of another. */
+int change_new(struct change *ch, const struct meta *like, struct object **ret, struct meta **ret_meta);
+void change_drop_xattrs(struct change *ch, struct object *o);
+struct meta *change_staged(struct change *ch, const struct object *o); /* NULL: not part of it */
+struct staged_page *change_page(struct change *ch, const struct object *o, unsigned level, uint64_t index);
+struct staged_page *change_add_page(struct change *ch, struct object *o, unsigned level, uint64_t index);
+uint8_t *change_buffer(struct change *ch, size_t len);
+int change_commit(struct change *ch); /* ends the change either way */
+void change_abort(struct change *ch);
+struct timespec now(void);
+/* Keeps a verified page with its object; NULL: forgets it. */
+void page_keep(struct object *o, uint64_t position, const uint8_t *data);
+
+/* ---- data.c: blocks ---- */
+/* Decrypts `count` blocks into `plain`. *ret_bad (may be NULL): first bad block. The object's lock is the caller's. */
+int data_read(struct volume *v, struct change *ch, struct object *o, uint64_t first, unsigned count, uint8_t *plain);
+/* Encrypts whole blocks into the change. `direct`: new blocks may go home at once. */
+int data_write(struct change *ch, struct object *o, uint64_t first, unsigned count, const uint8_t *plain, bool direct);
+/* Replaces an object's whole content by `len` bytes, in the change. */
+int data_replace(struct change *ch, struct object *o, const void *content, size_t len);
+int data_resize(struct change *ch, struct object *o, uint64_t size);
+size_t data_payload(size_t blocks);                   /* bytes that writing so many blocks may need in the log */
+void drop_privileges(struct meta *m, bool suid_sgid); /* a write or truncation clears set-id bits */
+
+/* ---- dir.c ---- */
+struct dir_entry {
+	uint64_t object;
+	mode_t type; /* S_IFMT bits */
+	uint64_t offset;
+};
+int dir_load(struct volume *v, struct object *o);                    /* object lock, exclusive; harmless when loaded */
+int dir_get(struct volume *v, uint64_t number, struct object **ret); /* pinned, loaded; -ENOTDIR */
+void dir_free(struct dir *d);
+size_t dir_memory(const struct dir *d);
+bool dir_is_empty(const struct object *o); /* false where damage hides entries */
+int dir_find(const struct object *o, const char *name,
+	     struct dir_entry *ret); /* -ENOENT; -EIO: may be in a damaged block */
+/* The first entry at or after *offset. -ENOENT: the end; -EIO: a damaged block. */
+int dir_next(const struct object *o, uint64_t *offset, struct dir_entry *ret, char name[static VOLUME_NAME_MAX + 1]);
+int dir_insert(struct change *ch, struct object *o, const char *name, uint64_t object, mode_t mode);
+int dir_remove(struct change *ch, struct object *o, const char *name);
+int dir_replace(struct change *ch, struct object *o, const char *name, uint64_t object, mode_t mode);
+int dir_stage(struct change *ch);  /* seals the edited blocks */
+void dir_apply(struct change *ch); /* after the commit; cannot fail */
+void dir_discard(struct change *ch);
+
+/* ---- xattr.c, acl.c ---- */
+int xattrs_load(struct volume *v, struct object *o, const uint8_t **ret, size_t *ret_len);
+const uint8_t *xattr_find(const uint8_t *blob, size_t len, const char *name, size_t *ret_size); /* NULL: absent */
+int xattrs_remove_capability(struct change *ch, struct object *o);
+/* POSIX.1e draft 17 access control lists, in the kernel's xattr form (version 2). */
+#define ACL_ACCESS  "system.posix_acl_access"
+#define ACL_DEFAULT "system.posix_acl_default"
+struct acl_pair {
+	uint8_t *access, *inherit; /* malloc'ed, or NULL */
+	size_t access_len, inherit_len;
+};
+int acl_check(const uint8_t *acl, size_t len); /* -EINVAL */
+int acl_to_mode(const uint8_t *acl, size_t len,
+		mode_t *mode); /* 1: says no more than the mode bits do; 0: it says more */
+void acl_chmod(uint8_t *acl, size_t len, mode_t mode);
+/* What a new object gets from its parent's default ACL; *mode is masked by it. */
+int acl_inherit(const uint8_t *acl, size_t len, mode_t *mode, struct acl_pair *ret);
+/* Blobs: bytes of xattrs. `value` NULL removes. *ret is malloc'ed. */
+int blob_set(const uint8_t *blob, size_t len, const char *name, const void *value, size_t size, uint8_t **ret,
+	     size_t *ret_len);
+int xattrs_store(struct change *ch, struct object *o, const uint8_t *blob, size_t len);
+
+/* ---- the volume ---- */
+struct volume {
+	int backing_fd, lock_fd;
+	bool read_only;
+	char *state_dir;
+	struct descriptor *d;
+	struct volume_keys *keys;
+	struct store *store;
+	uint64_t max_size; /* bytes of one file */
+
+	pthread_rwlock_t names_lock;
+	pthread_mutex_t cache_lock;
+	struct map objects; /* number -> struct object */
+	struct object *lru_head, *lru_tail;
+	size_t cached, dir_bytes;
+	struct map lookups; /* number -> (void *)count, of references held by volume_forget's caller */
+	struct map orphans; /* number -> (void *)1: no name, still referred to */
+	struct object *lazy;
+
+	pthread_mutex_t descriptor_lock; /* the descriptor, and the numbers */
+	uint64_t next_object, reserved_to;
+	uint64_t recovered_chunks, orphans_removed;
+};
+int volume_number(struct volume *v, uint64_t *ret); /* a number never used before */
+void reference_add(struct volume *v, uint64_t number);
+uint64_t reference_drop(struct volume *v, uint64_t number, uint64_t count); /* what is left */
+uint64_t references(struct volume *v, uint64_t number);
+void fill_attr(struct object *o, struct attr *ret);
+int remove_object(struct volume *v, uint64_t number); /* if it has neither names nor references */
+void orphan_mark(struct volume *v, uint64_t number, bool orphan);
+void flush_lazy(struct volume *v);
+void lazy_atime(struct volume *v, struct object *o);
+
+#endif

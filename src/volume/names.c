@@ -1,0 +1,512 @@
+/* Making, linking, renaming and removing names: each one change, in which the directory, the object and its list of names
+ * agree. names_lock is held exclusively from the first look at a directory to the commit. */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+
+#include <coffer/util.h>
+
+#include "internal.h"
+
+enum { NAMES_PAYLOAD_BLOCKS = 8 };
+
+static int check_name(const char *name)
+{
+	size_t len = strlen(name);
+
+	if (len > VOLUME_NAME_MAX)
+		return -ENAMETOOLONG;
+	return len == 0 || strchr(name, '/') ? -EINVAL : 0;
+}
+
+/* Begins an operation on names: the directories are read beforehand, so that a slow disk holds up nobody else. */
+static int op_begin(struct volume *v, struct change *ch, uint64_t first, uint64_t second, bool removal)
+{
+	struct object *p, *q;
+	int r = dir_get(v, first, &p);
+
+	if (r < 0)
+		return r;
+	if (second != first) {
+		r = dir_get(v, second, &q);
+		if (r < 0) {
+			object_put(v, p);
+			return r;
+		}
+	}
+	r = change_begin(v, ch, data_payload(NAMES_PAYLOAD_BLOCKS), removal);
+	ch->pinned[ch->pinned_count++] = p;
+	if (second != first)
+		ch->pinned[ch->pinned_count++] = q;
+	if (r < 0) {
+		change_abort(ch);
+		return r;
+	}
+	pthread_rwlock_wrlock(&v->names_lock);
+	return 0;
+}
+
+static int op_end(struct volume *v, struct change *ch, int r)
+{
+	if (r == 0)
+		r = change_commit(ch);
+	else
+		change_abort(ch);
+	pthread_rwlock_unlock(&v->names_lock);
+	return r;
+}
+
+/* A directory in which names may be changed. */
+static int stage_dir(struct change *ch, uint64_t number, struct object **ret, struct meta **ret_meta)
+{
+	int r = change_pin(ch, number, ret);
+
+	if (r == 0)
+		r = change_object(ch, *ret, ret_meta);
+	if (r == 0 && !(*ret_meta)->nlink)
+		r = -ENOENT;
+	if (r == 0)
+		(*ret_meta)->mtime = (*ret_meta)->ctime = now();
+	return r;
+}
+
+static int stage_child(struct change *ch, const struct dir_entry *e, struct object **ret, struct meta **ret_meta)
+{
+	int r = change_pin(ch, e->object, ret);
+
+	if (r == 0)
+		r = change_object(ch, *ret, ret_meta);
+	if (r == 0 && ((*ret_meta)->mode & S_IFMT) != e->type) {
+		log_error("object %" PRIu64 " is of another kind than its entry says", e->object);
+		r = -EIO;
+	}
+	if (r == 0)
+		(*ret_meta)->ctime = now();
+	return r == -ESTALE ? -EIO : r;
+}
+
+/* ---- making ---- */
+/* Mode and access control lists of a new object (POSIX.1e draft 17, 23.1.5), and the group of a setgid directory. */
+static int inherit(struct change *ch, const struct caller *c, struct object *p, const struct meta *pm, struct object *o,
+		   struct meta *m)
+{
+	struct acl_pair acls = { 0 };
+	const uint8_t *blob, *acl = NULL;
+	size_t len, acl_len = 0, made_len = 0;
+	int r = xattrs_load(ch->v, p, &blob, &len);
+
+	if (r == 0 && !S_ISLNK(m->mode))
+		acl = xattr_find(blob, len, ACL_DEFAULT, &acl_len);
+	if (r == 0 && acl)
+		r = acl_inherit(acl, acl_len, &m->mode, &acls);
+	else if (!S_ISLNK(m->mode))
+		m->mode &= ~(c->umask & 0777);
+	m->uid = c->uid;
+	m->gid = pm->mode & S_ISGID ? pm->gid : c->gid;
+	if (pm->mode & S_ISGID && S_ISDIR(m->mode))
+		m->mode |= S_ISGID;
+
+	uint8_t *made = NULL, *more = NULL;
+
+	if (r == 0 && acls.access)
+		r = blob_set(NULL, 0, ACL_ACCESS, acls.access, acls.access_len, &made, &made_len);
+	if (r == 0 && acls.inherit && S_ISDIR(m->mode)) {
+		r = blob_set(made, made_len, ACL_DEFAULT, acls.inherit, acls.inherit_len, &more, &made_len);
+		free(made);
+		made = more;
+	}
+	if (r == 0 && made)
+		r = xattrs_store(ch, o, made, made_len);
+	free(made);
+	free(acls.access);
+	free(acls.inherit);
+	return r;
+}
+
+static int set_target(struct change *ch, struct object *o, struct meta *m, const char *target)
+{
+	size_t len = strlen(target);
+
+	if (len == 0 || len > VOLUME_SYMLINK_MAX)
+		return len ? -ENAMETOOLONG : -ENOENT;
+	m->size = len;
+	return len <= TARGET_INLINE ? meta_set_target(m, target, len) : data_replace(ch, o, target, len);
+}
+
+static int make_object(struct change *ch, const struct caller *c, struct object *p, const struct meta *pm, mode_t mode,
+		       dev_t rdev, const char *target, struct object **ret, struct meta **ret_meta)
+{
+	struct meta *m;
+	int r = change_new(ch, pm, ret, &m);
+
+	if (r < 0)
+		return r;
+	m->mode = mode;
+	m->rdev = S_ISBLK(mode) || S_ISCHR(mode) ? rdev : 0;
+	m->nlink = S_ISDIR(mode) ? 2 : 1;
+	*ret_meta = m;
+	r = inherit(ch, c, p, pm, *ret, m);
+	return r == 0 && S_ISLNK(mode) ? set_target(ch, *ret, m, target) : r;
+}
+
+static int make_named(struct change *ch, const struct caller *c, uint64_t parent, const char *name, mode_t mode,
+		      dev_t rdev, const char *target, struct object **ret)
+{
+	struct object *p;
+	struct meta *pm, *m;
+	struct dir_entry e;
+	int r = stage_dir(ch, parent, &p, &pm);
+
+	if (r < 0)
+		return r;
+	r = dir_find(p, name, &e);
+	if (r != -ENOENT)
+		return r < 0 ? r : -EEXIST;
+	r = make_object(ch, c, p, pm, mode, rdev, target, ret, &m);
+	if (r < 0)
+		return r;
+	meta_name_add(m, parent, name);
+	if (S_ISDIR(mode))
+		pm->nlink++;
+	return dir_insert(ch, p, name, (*ret)->number, mode);
+}
+
+/* After a commit: the object's attributes, and a reference. */
+static void hand_out(struct volume *v, struct object *o, struct attr *ret)
+{
+	pthread_rwlock_rdlock(&o->lock);
+	fill_attr(o, ret);
+	pthread_rwlock_unlock(&o->lock);
+	reference_add(v, o->number);
+}
+
+int volume_make(struct volume *v, const struct caller *c, uint64_t parent, const char *name, mode_t mode, dev_t rdev,
+		const char *target, struct attr *ret)
+{
+	struct object *o = NULL;
+	struct change ch;
+	int r = check_name(name);
+
+	if (r == 0)
+		r = op_begin(v, &ch, parent, parent, false);
+	if (r < 0)
+		return r;
+	r = make_named(&ch, c, parent, name, mode, rdev, target, &o);
+	if (r == 0) {
+		uint64_t number = o->number;
+
+		r = op_end(v, &ch, 0);
+		if (r == 0)
+			r = object_get(v, number, &o);
+		if (r == 0) {
+			hand_out(v, o, ret);
+			object_put(v, o);
+		}
+		return r;
+	}
+	return op_end(v, &ch, r);
+}
+
+int volume_tmpfile(struct volume *v, const struct caller *c, uint64_t parent, mode_t mode, struct attr *ret)
+{
+	struct object *p, *o;
+	struct meta *pm, *m;
+	struct change ch;
+	int r = op_begin(v, &ch, parent, parent, false);
+
+	if (r < 0)
+		return r;
+	r = change_pin(&ch, parent, &p);
+	if (r == 0)
+		r = change_object(&ch, p, &pm);
+	if (r == 0)
+		r = make_object(&ch, c, p, pm, (mode & ~(mode_t)S_IFMT) | S_IFREG, 0, NULL, &o, &m);
+	if (r == 0) {
+		m->nlink = 0;
+		r = txn_orphan(&ch.t, o->number);
+	}
+	uint64_t number = r == 0 ? o->number : 0;
+
+	r = op_end(v, &ch, r);
+	if (r < 0)
+		return r;
+	r = object_get(v, number, &o);
+	if (r == 0) {
+		hand_out(v, o, ret);
+		orphan_mark(v, number, true);
+		object_put(v, o);
+	}
+	return r;
+}
+
+static int link_named(struct change *ch, uint64_t object, uint64_t parent, const char *name)
+{
+	struct object *p, *o;
+	struct meta *pm, *m;
+	struct dir_entry e;
+	int r = stage_dir(ch, parent, &p, &pm);
+
+	if (r == 0)
+		r = change_pin(ch, object, &o);
+	if (r == 0)
+		r = change_object(ch, o, &m);
+	if (r < 0)
+		return r;
+	if (S_ISDIR(m->mode))
+		return -EPERM;
+	if (m->nlink >= VOLUME_LINK_MAX)
+		return -EMLINK;
+	r = dir_find(p, name, &e);
+	if (r != -ENOENT)
+		return r < 0 ? r : -EEXIST;
+	r = m->nlink == 0 ? txn_adopt(&ch->t, object) : 0;
+	m->nlink++;
+	m->ctime = now();
+	meta_name_add(m, parent, name);
+	return r < 0 ? r : dir_insert(ch, p, name, object, m->mode);
+}
+
+int volume_link(struct volume *v, uint64_t object, uint64_t parent, const char *name, struct attr *ret)
+{
+	struct object *o;
+	struct change ch;
+	int r = check_name(name);
+
+	if (r == 0)
+		r = op_begin(v, &ch, parent, parent, false);
+	if (r == 0)
+		r = op_end(v, &ch, link_named(&ch, object, parent, name));
+	if (r == 0)
+		r = object_get(v, object, &o);
+	if (r < 0)
+		return r;
+	hand_out(v, o, ret);
+	orphan_mark(v, object, false);
+	object_put(v, o);
+	return 0;
+}
+
+/* ---- removing ---- */
+/* One name less. The last: the object becomes an orphan, to go with the last reference. */
+static int drop_name(struct change *ch, struct object *o, struct meta *m, uint64_t parent, const char *name)
+{
+	m->nlink = S_ISDIR(m->mode) ? 0 : m->nlink - 1;
+	meta_name_remove(m, parent, name);
+	return m->nlink ? 0 : txn_orphan(&ch->t, o->number);
+}
+
+/* After the commit that made it an orphan. */
+static void bury(struct volume *v, uint64_t number)
+{
+	orphan_mark(v, number, true);
+	if (!references(v, number))
+		(void)remove_object(v, number); /* if it fails, the next mount does it */
+}
+
+static int remove_named(struct change *ch, uint64_t parent, const char *name, bool directory, uint64_t *ret_orphan)
+{
+	struct object *p, *o;
+	struct meta *pm, *m;
+	struct dir_entry e;
+	int r = stage_dir(ch, parent, &p, &pm);
+
+	if (r == 0)
+		r = dir_find(p, name, &e);
+	if (r == 0)
+		r = stage_child(ch, &e, &o, &m);
+	if (r < 0)
+		return r;
+	if (S_ISDIR(m->mode) != directory)
+		return directory ? -ENOTDIR : -EISDIR;
+	if (directory) {
+		r = dir_load(ch->v, o);
+		if (r < 0 || !dir_is_empty(o))
+			return r < 0 ? r : -ENOTEMPTY;
+		pm->nlink--;
+	}
+	r = drop_name(ch, o, m, parent, name);
+	*ret_orphan = m->nlink ? 0 : o->number;
+	return r < 0 ? r : dir_remove(ch, p, name);
+}
+
+static int remove_name(struct volume *v, uint64_t parent, const char *name, bool directory)
+{
+	uint64_t orphan = 0;
+	struct change ch;
+	int r = check_name(name);
+
+	if (r == 0)
+		r = op_begin(v, &ch, parent, parent, true);
+	if (r < 0)
+		return r;
+	r = op_end(v, &ch, remove_named(&ch, parent, name, directory, &orphan));
+	if (r == 0 && orphan)
+		bury(v, orphan);
+	return r;
+}
+
+int volume_unlink(struct volume *v, uint64_t parent, const char *name)
+{
+	return remove_name(v, parent, name, false);
+}
+
+int volume_rmdir(struct volume *v, uint64_t parent, const char *name)
+{
+	return remove_name(v, parent, name, true);
+}
+
+/* ---- renaming ---- */
+struct rename {
+	struct object *p, *q, *o, *victim; /* directories from and to; what moves; what is in its way, or NULL */
+	struct meta *pm, *qm, *m, *vm;
+	const char *name, *new_name;
+};
+
+/* Whether `o` is above `d`, or is it. */
+static int is_above(struct change *ch, const struct object *o, const struct object *d)
+{
+	uint64_t at = d->number;
+
+	while (at != o->number && at != ROOT_OBJECT && at) {
+		struct object *up = NULL;
+		const struct meta *m = NULL;
+
+		for (unsigned i = 0; i < ch->object_count; i++)
+			if (ch->objects[i].o->number == at)
+				m = ch->objects[i].m;
+		if (m) {
+			at = meta_parent(m);
+			continue;
+		}
+		int r = object_get(ch->v, at, &up);
+
+		if (r < 0)
+			return r;
+		pthread_rwlock_rdlock(&up->lock);
+		at = meta_parent(up->m);
+		pthread_rwlock_unlock(&up->lock);
+		object_put(ch->v, up);
+	}
+	return at == o->number;
+}
+
+static int check_loop(struct change *ch, const struct object *o, const struct meta *m, const struct object *into)
+{
+	int r = S_ISDIR(m->mode) ? is_above(ch, o, into) : 0;
+
+	return r > 0 ? -EINVAL : r;
+}
+
+static int exchange(struct change *ch, struct rename *n)
+{
+	bool both = n->p != n->q;
+	int r = both ? check_loop(ch, n->victim, n->vm, n->p) : 0;
+
+	if (r == 0)
+		r = dir_replace(ch, n->p, n->name, n->victim->number, n->vm->mode);
+	if (r == 0)
+		r = dir_replace(ch, n->q, n->new_name, n->o->number, n->m->mode);
+	meta_name_remove(n->m, n->p->number, n->name);
+	meta_name_add(n->m, n->q->number, n->new_name);
+	meta_name_remove(n->vm, n->q->number, n->new_name);
+	meta_name_add(n->vm, n->p->number, n->name);
+	if (both) {
+		n->pm->nlink += S_ISDIR(n->vm->mode) - S_ISDIR(n->m->mode);
+		n->qm->nlink += S_ISDIR(n->m->mode) - S_ISDIR(n->vm->mode);
+	}
+	return r;
+}
+
+static int check_victim(struct change *ch, struct rename *n)
+{
+	int r = 0;
+
+	if (!S_ISDIR(n->vm->mode))
+		return S_ISDIR(n->m->mode) ? -ENOTDIR : 0;
+	if (!S_ISDIR(n->m->mode))
+		return -EISDIR;
+	r = dir_load(ch->v, n->victim);
+	return r < 0 ? r : dir_is_empty(n->victim) ? 0 : -ENOTEMPTY;
+}
+
+static int replace(struct change *ch, struct rename *n, uint64_t *ret_orphan)
+{
+	int r = n->victim ? check_victim(ch, n) : 0;
+
+	if (r == 0)
+		r = dir_remove(ch, n->p, n->name);
+	if (r == 0)
+		r = n->victim ? dir_replace(ch, n->q, n->new_name, n->o->number, n->m->mode)
+			      : dir_insert(ch, n->q, n->new_name, n->o->number, n->m->mode);
+	if (r < 0)
+		return r;
+	meta_name_remove(n->m, n->p->number, n->name);
+	meta_name_add(n->m, n->q->number, n->new_name);
+	if (S_ISDIR(n->m->mode)) {
+		n->pm->nlink--;
+		n->qm->nlink++;
+	}
+	if (n->victim) {
+		if (S_ISDIR(n->vm->mode))
+			n->qm->nlink--;
+		r = drop_name(ch, n->victim, n->vm, n->q->number, n->new_name);
+		*ret_orphan = n->vm->nlink ? 0 : n->victim->number;
+	}
+	return r;
+}
+
+enum { NOTHING_TO_DO = 1 };
+
+static int rename_named(struct change *ch, uint64_t parent, uint64_t new_parent, struct rename *n, unsigned flags,
+			uint64_t *ret_orphan)
+{
+	struct dir_entry e, f;
+	int r = stage_dir(ch, parent, &n->p, &n->pm);
+
+	if (r == 0)
+		r = stage_dir(ch, new_parent, &n->q, &n->qm);
+	if (r == 0)
+		r = dir_find(n->p, n->name, &e);
+	if (r < 0)
+		return r;
+	r = dir_find(n->q, n->new_name, &f);
+	if (r < 0 && (r != -ENOENT || flags & RENAME_EXCHANGE))
+		return r;
+	bool taken = r == 0;
+
+	if (taken && flags & RENAME_NOREPLACE)
+		return -EEXIST;
+	if (taken && e.object == f.object)
+		return NOTHING_TO_DO;
+	r = stage_child(ch, &e, &n->o, &n->m);
+	if (r == 0 && taken)
+		r = stage_child(ch, &f, &n->victim, &n->vm);
+	if (r == 0 && n->p != n->q)
+		r = check_loop(ch, n->o, n->m, n->q);
+	if (r < 0)
+		return r;
+	return flags & RENAME_EXCHANGE ? exchange(ch, n) : replace(ch, n, ret_orphan);
+}
+
+int volume_rename(struct volume *v, uint64_t parent, const char *name, uint64_t new_parent, const char *new_name,
+		  unsigned flags)
+{
+	struct rename n = { .name = name, .new_name = new_name };
+	uint64_t orphan = 0;
+	struct change ch;
+	int r = flags & ~(unsigned)(RENAME_NOREPLACE | RENAME_EXCHANGE) || flags == (RENAME_NOREPLACE | RENAME_EXCHANGE)
+			? -EINVAL
+			: check_name(name);
+
+	if (r == 0)
+		r = check_name(new_name);
+	if (r == 0)
+		r = op_begin(v, &ch, parent, new_parent, false);
+	if (r < 0)
+		return r;
+	r = op_end(v, &ch, rename_named(&ch, parent, new_parent, &n, flags, &orphan));
+	if (r == 0 && orphan)
+		bury(v, orphan);
+	return r == NOTHING_TO_DO ? 0 : r;
+}

@@ -1,0 +1,392 @@
+/* Life of a volume: made, opened (and recovered), closed. */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <sys/stat.h>
+
+#include <coffer/util.h>
+
+#include "internal.h"
+
+enum {
+	NUMBERS_AHEAD = 65536, /* object numbers reserved in the descriptor at a time */
+	SYNC_SECONDS = 5,
+};
+
+/* ---- locking the directory: a record lock, which network file systems know too, of this open file alone ---- */
+static int lock_backing(int backing_fd, bool read_only)
+{
+	struct flock lock = { .l_type = read_only ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET };
+	int fd = openat(backing_fd, "log/lock", (read_only ? O_RDONLY : O_RDWR | O_CREAT) | O_CLOEXEC | O_NOFOLLOW,
+			0600);
+
+	if (fd < 0)
+		return -errno;
+	if (fcntl(fd, F_OFD_SETLK, &lock) < 0) {
+		int r = errno == EAGAIN || errno == EACCES ? -EBUSY : -errno;
+
+		close(fd);
+		return r;
+	}
+	return fd;
+}
+
+/* ---- object numbers ---- */
+static int store_descriptor(struct volume *v)
+{
+	int r = descriptor_store(v->d, v->backing_fd, keys_descriptor_mac(v->keys));
+
+	if (r < 0) {
+		log_error("the descriptor cannot be replaced: %s", strerror(-r));
+		return r;
+	}
+	return v->state_dir ? pin_update(v->state_dir, v->backing_fd, v->d) : 0;
+}
+
+static int reserve_numbers(struct volume *v)
+{
+	uint64_t old = v->d->next_object;
+
+	v->d->next_object = v->next_object + NUMBERS_AHEAD;
+	int r = store_descriptor(v);
+
+	if (r < 0) {
+		v->d->next_object = old;
+		return r;
+	}
+	v->reserved_to = v->d->next_object;
+	return 0;
+}
+
+int volume_number(struct volume *v, uint64_t *ret)
+{
+	LOCK_SCOPE(&v->descriptor_lock);
+	int r = v->next_object == v->reserved_to ? reserve_numbers(v) : 0;
+
+	if (r == 0)
+		*ret = v->next_object++;
+	return r;
+}
+
+static void interval(void *arg)
+{
+	struct volume *v = arg;
+
+	flush_lazy(v);
+	LOCK_SCOPE(&v->descriptor_lock);
+	if (v->reserved_to - v->next_object < NUMBERS_AHEAD / 2)
+		(void)reserve_numbers(v); /* has said why; it is tried again when they run out */
+}
+
+/* ---- making and freeing ---- */
+static void volume_free(struct volume *v)
+{
+	if (!v)
+		return;
+	cache_free(v);
+	store_free(v->store);
+	keys_free(v->keys);
+	descriptor_free(v->d);
+	if (v->lock_fd >= 0)
+		close(v->lock_fd);
+	pthread_rwlock_destroy(&v->names_lock);
+	pthread_mutex_destroy(&v->cache_lock);
+	pthread_mutex_destroy(&v->descriptor_lock);
+	free(v->state_dir);
+	free(v);
+}
+
+static struct volume *volume_new(int backing_fd, bool read_only, const char *state_dir)
+{
+	struct volume *v = calloc(1, sizeof(*v));
+
+	if (!v)
+		return NULL;
+	v->backing_fd = backing_fd;
+	v->lock_fd = -1;
+	v->read_only = read_only;
+	pthread_rwlock_init(&v->names_lock, NULL);
+	pthread_mutex_init(&v->cache_lock, NULL);
+	pthread_mutex_init(&v->descriptor_lock, NULL);
+	v->state_dir = state_dir ? strdup(state_dir) : NULL;
+	if (state_dir && !v->state_dir) {
+		volume_free(v);
+		return NULL;
+	}
+	return v;
+}
+
+static int make_root(struct volume *v)
+{
+	const struct scope_entry *scope = descriptor_scope(v->d, 0);
+	struct meta like = { .suite = scope->suite, .scope = 0 };
+	struct change ch;
+	struct object *o;
+	struct meta *m;
+	int r = change_begin(v, &ch, 0, false);
+
+	if (r < 0)
+		return r;
+	v->next_object = ROOT_OBJECT;
+	v->reserved_to = ROOT_OBJECT + 1;
+	r = change_new(&ch, &like, &o, &m);
+	if (r == 0) {
+		m->mode = S_IFDIR | 0755;
+		m->uid = geteuid();
+		m->gid = getegid();
+		m->nlink = 2;
+		r = change_commit(&ch);
+	} else {
+		change_abort(&ch);
+	}
+	return r < 0 ? r : store_settle(v->store);
+}
+
+int volume_create(int backing_fd, enum suite suite, const char *key_uri, const char *state_dir)
+{
+	struct volume *v = volume_new(backing_fd, false, state_dir);
+	int r = v ? 0 : -ENOMEM;
+
+	if (r == 0 && faccessat(backing_fd, DESCRIPTOR_NAME, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+		r = -ENOTEMPTY;
+	if (r == 0) {
+		r = store_format(backing_fd);
+		if (r == -EEXIST)
+			r = -ENOTEMPTY;
+	}
+	if (r == 0) {
+		v->d = descriptor_new(suite);
+		r = v->d ? 0 : -ENOMEM;
+	}
+	if (r == 0) {
+		v->d->clean = true;
+		v->d->next_object = ROOT_OBJECT + 1;
+		r = keys_create(v->d, key_uri, state_dir, &v->keys);
+	}
+	if (r == 0)
+		r = store_new(backing_fd, false, &v->store);
+	if (r == 0)
+		r = make_root(v);
+	if (r == 0) /* the descriptor comes last: without it there is no volume */
+		r = store_descriptor(v);
+	volume_free(v);
+	return r;
+}
+
+/* ---- recovery ---- */
+static int make_hole(struct volume *v, struct object *o, uint64_t block)
+{
+	struct change ch;
+	struct meta *m;
+	int r = change_begin(v, &ch, 0, false);
+
+	if (r == 0)
+		r = change_object(&ch, o, &m);
+	if (r == 0)
+		r = tags_release(&ch, o, block, block + 1);
+	if (r == 0)
+		return change_commit(&ch);
+	change_abort(&ch);
+	return r;
+}
+
+/* A page that went home directly and was not synced may not have got there: then it is a hole again. */
+static int verify_unsynced(void *arg, uint64_t number, uint64_t page)
+{
+	struct volume *v = arg;
+	uint8_t plain[BLOCK_SIZE];
+	struct object *o;
+	uint64_t block = geometry_block(page);
+	int r = object_get(v, number, &o);
+
+	if (r == -ESTALE || r == -EIO)
+		return 0; /* the object did not get as far as the log; orphans and fsck see to it */
+	if (r < 0)
+		return r;
+	if (data_read(v, NULL, o, block, 1, plain) == -EIO) {
+		log_notice("object %" PRIu64 ": block %" PRIu64
+			   " was new and not synced when the daemon stopped: it reads as "
+			   "zeros",
+			   number, block);
+		r = make_hole(v, o, block);
+	}
+	object_put(v, o);
+	return r;
+}
+
+static int remove_orphan(void *arg, uint64_t number)
+{
+	struct volume *v = arg;
+	int r = remove_object(v, number);
+
+	if (r == 0)
+		v->orphans_removed++;
+	return r == -EBUSY ? 0 : r;
+}
+
+static int recover(struct volume *v)
+{
+	int r = store_replay(v->store, keys_structure(v->keys), v->d->epoch_salt, EPOCH_SALT_SIZE,
+			     &v->recovered_chunks);
+
+	if (r == 0)
+		r = store_each_unsynced(v->store, verify_unsynced, v);
+	if (r == 0)
+		r = store_each_orphan(v->store, remove_orphan, v);
+	if (r == 0 && !v->read_only)
+		r = store_settle(v->store);
+	if (r < 0)
+		log_error("the volume was not unmounted, and recovering it failed: %s", strerror(-r));
+	else
+		log_notice("the volume was not unmounted: %" PRIu64 " log records replayed, %" PRIu64
+			   " open files without a name removed",
+			   v->recovered_chunks, v->orphans_removed);
+	return r;
+}
+
+static int open_epoch(struct volume *v, unsigned sync_interval)
+{
+	int r = 0;
+
+	if (!v->read_only) {
+		v->d->epoch++;
+		v->d->clean = false;
+		r = random_bytes(v->d->epoch_salt, EPOCH_SALT_SIZE);
+		if (r == 0)
+			r = reserve_numbers(v);
+		store_on_interval(v->store, interval, v);
+	}
+	return r < 0 ? r
+		     : store_activate(v->store, keys_structure(v->keys), v->d->epoch_salt, EPOCH_SALT_SIZE,
+				      sync_interval ? sync_interval : SYNC_SECONDS);
+}
+
+static int load_keys(struct volume *v, const struct volume_options *o)
+{
+	int r = descriptor_load(v->backing_fd, &v->d);
+
+	if (r < 0)
+		return r;
+	if (v->state_dir && !o->accept_changes)
+		r = pin_check(v->state_dir, v->backing_fd, v->d);
+	return r < 0 ? r : keys_unlock(v->d, v->state_dir, &v->keys);
+}
+
+int volume_open(int backing_fd, const struct volume_options *o, struct volume **ret)
+{
+	struct volume *v = volume_new(backing_fd, o->read_only, o->state_dir);
+	int r = v ? 0 : -ENOMEM;
+
+	if (r == 0 && faccessat(backing_fd, DESCRIPTOR_NAME, F_OK, AT_SYMLINK_NOFOLLOW) < 0)
+		r = -errno; /* before a lock file is made where no volume is */
+	if (r == 0) {
+		v->lock_fd = lock_backing(backing_fd, o->read_only);
+		if (v->lock_fd < 0 && !(o->read_only && (v->lock_fd == -ENOENT || v->lock_fd == -EROFS)))
+			r = v->lock_fd;
+	}
+	if (r == 0)
+		r = load_keys(v, o);
+	if (r == 0)
+		r = store_new(backing_fd, o->read_only, &v->store);
+	if (r == 0) {
+		uint64_t blocks = geometry_max_blocks(store_max_pages(v->store));
+
+		v->max_size = blocks > INT64_MAX / BLOCK_SIZE ? INT64_MAX : blocks * BLOCK_SIZE;
+		v->next_object = v->reserved_to = v->d->next_object;
+		if (!v->d->clean)
+			r = recover(v);
+	}
+	if (r == 0)
+		r = open_epoch(v, o->sync_interval);
+	if (r < 0) {
+		volume_free(v);
+		return r;
+	}
+	*ret = v;
+	return 0;
+}
+
+/* ---- closing ---- */
+static void remove_orphans(struct volume *v)
+{
+	for (;;) {
+		size_t pos = 0;
+		uint64_t number;
+
+		pthread_mutex_lock(&v->cache_lock);
+		bool any = map_next(&v->orphans, &pos, &number);
+
+		if (any) {
+			map_remove(&v->orphans, number);
+			map_remove(&v->lookups, number);
+		}
+		pthread_mutex_unlock(&v->cache_lock);
+		if (!any)
+			return;
+		(void)remove_object(v, number); /* if it fails, the epoch stays open and the next mount does it */
+	}
+}
+
+int volume_close(struct volume *v)
+{
+	int r = 0;
+
+	if (!v)
+		return 0;
+	flush_lazy(v);
+	if (!v->read_only) {
+		remove_orphans(v);
+		r = store_deactivate(v->store);
+		if (r == 0) {
+			v->d->clean = true;
+			v->d->next_object = v->next_object;
+			r = store_descriptor(v);
+		}
+		if (r == 0)
+			r = store_empty_log(v->store);
+		if (r < 0)
+			log_error(
+				"the volume could not be closed: %s; its log keeps what is not home yet, for the next mount",
+				strerror(-r));
+	}
+	volume_free(v);
+	return r;
+}
+
+/* ---- the whole ---- */
+int volume_sync(struct volume *v)
+{
+	return store_sync_all(v->store);
+}
+
+int volume_statfs(struct volume *v, struct statvfs *ret)
+{
+	int r = store_statfs(v->store, ret);
+
+	ret->f_namemax = VOLUME_NAME_MAX;
+	return r;
+}
+
+void volume_status(struct volume *v, struct volume_status *ret)
+{
+	struct store_counters c;
+
+	store_counters(v->store, &c);
+	LOCK_SCOPE(&v->cache_lock);
+	*ret = (struct volume_status){
+		.d = v->d,
+		.epoch = v->d->epoch,
+		.recovered_chunks = v->recovered_chunks,
+		.orphans_removed = v->orphans_removed,
+		.dirty_pages = c.dirty_pages,
+		.log_bytes = c.log_bytes,
+		.objects_cached = v->cached,
+		.read_only = v->read_only,
+		.failed = store_failed(v->store),
+	};
+}
+
+const struct volume_keys *volume_keys(const struct volume *v)
+{
+	return v->keys;
+}
