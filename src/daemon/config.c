@@ -118,7 +118,10 @@ static int read_settings(struct config *c)
 
 	config_init(&file);
 	if (!config_read_file(&file, c->file)) {
-		log_error("%s:%d: %s", c->file, config_error_line(&file), config_error_text(&file));
+		if (config_error_type(&file) == CONFIG_ERR_FILE_IO)
+			log_error("%s: cannot be read: %s", c->file, strerror(errno));
+		else
+			log_error("%s:%d: %s", c->file, config_error_line(&file), config_error_text(&file));
 		r = -EINVAL;
 		goto out;
 	}

@@ -121,8 +121,8 @@ static enum exit_code start_session(struct daemon *d)
 		return EXIT_OTHER;
 	r = helper_mount(&d->helper, &fd);
 	if (r < 0) {
-		log_error("%s: cannot be mounted on", d->request->mountpoint);
-		return EXIT_MOUNT_POINT;
+		log_error("%s: could not be mounted on", d->request->mountpoint);
+		return r == -ENODEV ? EXIT_MOUNT_POINT : EXIT_OTHER;
 	}
 	r = fs_new(d->volume, fd, &d->fs_options, &d->fs);
 	if (r < 0) {
@@ -158,9 +158,9 @@ static void *run_ready(void *arg)
 	helper_ready(&d->helper, background);
 	control_serve(d->control, &facts);
 	atomic_store(&d->works, true);
-	log_notice("%s is mounted on %s", d->backing, d->mountpoint);
 	if (background)
 		leave_terminal();
+	log_notice("%s is mounted on %s", d->backing, d->mountpoint);
 	report(d, EXIT_DONE);
 	return NULL;
 }

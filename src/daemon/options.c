@@ -43,14 +43,15 @@ void mount_options_init(struct mount_options *o, const struct config *c)
 	};
 }
 
-static int add_flag(struct mount_options *o, const char *word)
+/* Each flag once: then there is room for all of them. */
+static void add_flag(struct mount_options *o, const char *word)
 {
-	size_t len = strlen(o->kernel_flags);
+	size_t len = strlen(o->kernel_flags), n = strlen(word);
 
-	if (len + strlen(word) + 2 > sizeof(o->kernel_flags))
-		return -EINVAL;
+	for (const char *p = o->kernel_flags; (p = strstr(p, word)) != NULL; p += n)
+		if ((p == o->kernel_flags || p[-1] == ',') && (p[n] == 0 || p[n] == ','))
+			return;
 	snprintf(o->kernel_flags + len, sizeof(o->kernel_flags) - len, "%s%s", len ? "," : "", word);
-	return 0;
 }
 
 static int parse_word(struct mount_options *o, const char *word)
@@ -76,7 +77,7 @@ static int parse_word(struct mount_options *o, const char *word)
 	else if (strcmp(word, "uring=off") == 0)
 		o->uring = FS_URING_OFF;
 	else if (is_one_of(word, flags, sizeof(flags) / sizeof(flags[0])))
-		return add_flag(o, word);
+		add_flag(o, word);
 	else if (!is_one_of(word, ignored, sizeof(ignored) / sizeof(ignored[0])) &&
 		 !begins_with_one_of(word, ignored_prefixes, sizeof(ignored_prefixes) / sizeof(ignored_prefixes[0])))
 		return -EINVAL;

@@ -1,0 +1,96 @@
+#!/bin/bash
+# What the commands print, and their exit codes, are as in tests/golden. COFFER_GOLDEN_WRITE=1 writes those files anew.
+# sanitize: yes
+. "$(dirname "$0")/../lib.sh"
+golden=$ROOT/tests/golden
+good=0 bad=0
+
+# Paths, ids, times and numbers that differ from run to run get names.
+normalise() {
+	sed -E -e "s|$TEST_TMP|TMP|g" -e 's/platform-[0-9a-f]{16}/platform-ID/g' -e 's/\b[0-9a-f]{32}\b/ID/g' \
+		-e 's/[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9:]{8} UTC/TIME/' -e 's/by process [0-9]+/by process PID/' \
+		-e 's/"(pid|created)": [0-9]+/"\1": NUMBER/' -e 's/, (io_uring|.dev.fuse), by/, TRANSPORT, by/' \
+		-e 's/"transport": "[^"]*"/"transport": TRANSPORT/' -e 's/[0-9]+ (bytes, )[0-9]+ (pages)/N \1N \2/' \
+		-e 's/"(dirty_pages|log_bytes|objects_cached|epoch)": [0-9]+/"\1": N/'
+}
+
+# text NAME ARGUMENT...: what the command writes to both outputs, and its exit code.
+text() {
+	local name=$1 got status=0
+	shift
+	got=$(cd "$TEST_TMP" && "$COFFER" "$@" 2>&1) || status=$?
+	got=$(normalise <<<"$got")$'\n'"exit code $status"
+	if [[ ${COFFER_GOLDEN_WRITE:-} ]]; then
+		printf '%s\n' "$got" >"$golden/$name.txt"
+	elif diff -u "$golden/$name.txt" <(printf '%s\n' "$got"); then
+		good=$((good + 1))
+	else
+		bad=$((bad + 1))
+	fi
+}
+
+text help --help
+text no-arguments
+text version --version
+text unknown-command frobnicate
+text unknown-option create --frobnicate b
+text missing-argument mount b
+text create-help create --help
+
+text create-platform create b
+text create-again create b
+text create-infrastructure create i --infrastructure
+text create-no-integrity create n --integrity none
+text create-both create x --infrastructure --integrity none
+text create-bad-integrity create x --integrity md5
+head -c 32 /dev/urandom >"$TEST_TMP/key"
+chmod 600 "$TEST_TMP/key"
+text create-key-file create k --key "file://$TEST_TMP/key"
+text create-key-missing create x --key "file://$TEST_TMP/nokey"
+text create-key-unknown create x --key vault://here
+mkdir "$TEST_TMP/full"
+touch "$TEST_TMP/full/file"
+text create-full create full
+
+text status-unmounted status b
+text status-key-file status k
+text status-nothing status nowhere
+text status-no-volume status full
+text fsck-unmounted fsck b
+text fsck-data fsck b --data
+text fsck-no-volume fsck full
+text fsck-repair fsck b --repair
+
+mkdir "$TEST_TMP/mnt"
+text mount mount b mnt
+text mount-again mount b full
+text status-mounted status mnt
+text status-json status b --json
+text status-file status mnt/.
+: >"$TEST_TMP/mnt/f"
+text status-object status mnt/f
+text status-object-json status mnt/f --json
+text fsck-live fsck mnt
+text umount umount mnt
+text umount-again umount mnt
+
+text mount-no-backing mount nowhere mnt
+text mount-no-volume mount full mnt
+text mount-no-mountpoint mount b nowhere
+text mount-on-file mount b full/file
+text mount-inside mount b b/objects
+text mount-bad-option mount b mnt -o ro,frobnicate
+printf 'sync_intervall = 5;\n' >"$TEST_TMP/bad.conf"
+text mount-bad-setting mount b mnt --config bad.conf
+text mount-no-config mount b mnt --config none.conf
+text mount-other-state mount b mnt --state-dir elsewhere
+head -c 32 /dev/urandom >"$TEST_TMP/key"
+text mount-wrong-key mount k mnt
+chmod 644 "$TEST_TMP/key"
+text mount-key-readable mount k mnt
+rm "$TEST_TMP/key"
+text mount-key-missing mount k mnt
+
+[[ -z ${COFFER_GOLDEN_WRITE:-} ]] || skip "golden texts written"
+say "$good passed, $bad failed"
+[[ $bad -eq 0 && $good -gt 0 ]]
