@@ -16,7 +16,7 @@
 
 #define PIN_DIR   "volumes"
 #define PIN_MAGIC "pin"
-#define ACCEPT    "if that is right, mount it once with -o accept_changes"
+#define ACCEPT    "if that is right, mount it once with -o accept"
 enum {
 	PIN_FORMAT = 1,
 	PIN_NAME_SIZE = 32 + sizeof(".pin"),

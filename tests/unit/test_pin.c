@@ -59,7 +59,7 @@ Test(pin, older_sequence)
 	update();
 	d->sequence = 9;
 	cr_assert_eq(check(), -ESTALE);
-	cr_assert(logged("accept_changes"));
+	cr_assert(logged("-o accept"));
 	update(); /* accepted */
 	cr_assert_eq(check(), 0);
 }
@@ -70,7 +70,7 @@ Test(pin, other_volume)
 	d->volume_id[15] ^= 1;
 	d->sequence = 100;
 	cr_assert_eq(check(), -EKEYREJECTED);
-	cr_assert(logged("accept_changes"));
+	cr_assert(logged("-o accept"));
 	update();
 	cr_assert_eq(check(), 0);
 }
