@@ -115,6 +115,7 @@ struct segment {
 	int fd;
 	uint64_t generation; /* 0: none */
 	size_t size;
+	size_t written; /* bytes from its start that hold real data, not just reserved space */
 };
 struct log {
 	int dir_fd; /* BACKING/log */
@@ -133,6 +134,9 @@ int log_start_segment(struct log *l, unsigned i, uint64_t generation); /* writes
 /* Appends one chunk at `*pos` of the current segment and moves it. A failed append leaves the position. */
 int log_append(struct log *l, uint64_t generation, size_t *pos, uint64_t seq, const uint8_t *frames, size_t frames_len,
 	       const struct iovec *payload, int payload_count);
+/* Writes zeros ahead of `pos`, so that syncing what is appended there next is data alone: the first write to reserved space
+ * changes the backing file's map, and each sync after it would cost a commit of the backing file system's journal. */
+void log_write_ahead(struct log *l, size_t pos);
 size_t chunk_size(size_t frames_len, size_t payload_len);
 int log_shrink(struct log *l);
 /* replay.c */

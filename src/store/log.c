@@ -11,7 +11,11 @@
 #include "internal.h"
 #include "segment.h"
 
-enum { SEGMENT_SHARE = 16 /* a segment takes at most this part of the free space */, PIECES_MAX = 1024 };
+enum {
+	SEGMENT_SHARE = 16 /* a segment takes at most this part of the free space */,
+	PIECES_MAX = 1024,
+	WRITE_AHEAD = 1 << 20 /* bytes */
+};
 
 static void segment_name(unsigned i, char out[static 16])
 {
@@ -254,7 +258,24 @@ int log_append(struct log *l, uint64_t generation, size_t *pos, uint64_t seq, co
 	if (done < 0)
 		return -errno;
 	*pos += total;
+	if (l->segments[l->current].written < *pos)
+		l->segments[l->current].written = *pos;
 	return 0;
+}
+
+void log_write_ahead(struct log *l, size_t pos)
+{
+	static const uint8_t zeros[WRITE_AHEAD];
+	struct segment *s = &l->segments[l->current];
+
+	if (s->written < pos)
+		s->written = pos;
+	if (s->written >= pos + WRITE_AHEAD / 4 || s->written >= s->size)
+		return;
+	size_t len = s->size - s->written < WRITE_AHEAD ? s->size - s->written : WRITE_AHEAD;
+
+	if (pwrite_all(s->fd, zeros, len, (off_t)s->written) == 0) /* else appending there will say what is wrong */
+		s->written += len;
 }
 
 int segment_next_chunk(struct log *l, struct aead *aead, unsigned i, uint64_t generation, size_t *pos, uint64_t *seq,

@@ -139,6 +139,7 @@ static int sync_log(struct store *s, uint64_t seq)
 	int fd = s->log.segments[s->log.current].fd;
 
 	s->syncs++;
+	log_write_ahead(&s->log, s->current->log_used);
 	pthread_mutex_unlock(&s->log_lock);
 	if (fdatasync(fd) < 0) {
 		int r = -errno;
