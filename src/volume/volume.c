@@ -155,6 +155,10 @@ int volume_create(int backing_fd, enum suite suite, const char *key_uri, const c
 			r = -ENOTEMPTY;
 	}
 	if (r == 0) {
+		v->lock_fd = lock_backing(backing_fd, false);
+		r = v->lock_fd < 0 ? v->lock_fd : 0;
+	}
+	if (r == 0) {
 		v->d = descriptor_new(suite);
 		r = v->d ? 0 : -ENOMEM;
 	}
