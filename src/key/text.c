@@ -28,15 +28,25 @@ static void out_of_memory(struct text *t)
 		t->error = -ENOMEM;
 }
 
-/* What libconfig must not see: includes (they read other files), and bytes on which editors and parsers disagree. */
+/* libconfig looks at all settings of a group for each that it adds, so that their number must have a bound. The longest
+ * descriptor, with keys of 80 digits in it, has fewer. */
+enum { SETTINGS_MAX = 1 << 15 };
+
+/* What libconfig must not see: includes (they read other files), bytes on which editors and parsers disagree, and more settings
+ * than it handles in a second or two. */
 static const char *objection(const char *text, size_t len)
 {
+	size_t settings = 0;
+
 	for (size_t i = 0; i < len; i++) {
 		unsigned char c = (unsigned char)text[i];
 
 		if (c < ' ' && c != '\n' && c != '\t')
 			return "holds control characters";
+		settings += c == '=' || c == ':'; /* libconfig takes either */
 	}
+	if (settings > SETTINGS_MAX)
+		return "has too many settings";
 	if (memmem(text, len, "@include", strlen("@include")))
 		return "holds an @include, which is not allowed here";
 	return NULL;
