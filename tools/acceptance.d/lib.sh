@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # What the steps of tools/acceptance share. Each step is a program that gets its volume by the environment (PEER, BACKING,
 # MNT: mounted), a scratch directory on a native file system (WORK), the inputs (SHARED) and QUICK, and says on its last line
-# what it found. It works in a directory of its own in MNT and removes it at the end.
+# what it found. It works in a directory of its own in MNT and leaves it there, for the last step, fsck, to check and to remove.
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # shellcheck source=tools/lib.sh
 . "$here/lib.sh"
