@@ -7,7 +7,7 @@ enum exit_code {
 	EXIT_OTHER = 1,        /* any failure without a code of its own */
 	EXIT_USAGE = 2,        /* unknown command, option or configuration setting */
 	EXIT_NOT_A_VOLUME = 3, /* no volume there, or its descriptor cannot be read */
-	EXIT_WRONG_KEY = 4,    /* the key does not open the volume, or the descriptor was altered */
+	EXIT_WRONG_KEY = 4,    /* the key does not open the volume */
 	EXIT_KEY_REFUSED = 5,  /* the key is not there, or may not be used */
 	EXIT_BUSY = 6,         /* another daemon serves the volume, or files on the mount are in use */
 	EXIT_EXISTS = 7,       /* the directory for a new volume is not empty */
@@ -15,7 +15,7 @@ enum exit_code {
 	EXIT_CHANGED = 9,      /* the volume is not what this machine saw last */
 	EXIT_MOUNT_POINT = 10, /* the mount point does not work */
 	EXIT_IO = 11,          /* the backing directory failed */
-	EXIT_DAMAGED = 12,     /* fsck found errors */
+	EXIT_DAMAGED = 12,     /* fsck found errors, or the descriptor was altered */
 	EXIT_NOT_WRITTEN = 13, /* unmounted, but the last state could not be written */
 	EXIT_NOT_MOUNTED = 14, /* there is no mounted volume there */
 };

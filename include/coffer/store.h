@@ -70,6 +70,8 @@ struct txn {
 int store_begin(struct store *s, struct txn *t, size_t payload, bool removal);
 /* Writes a page: `used` bytes from `data`, then zeros. `data` must stay until the commit. */
 int txn_write(struct txn *t, uint64_t object, uint64_t page, const uint8_t *data, size_t used);
+/* The same for a whole page of file content: it is kept in the log's file alone, not in memory. */
+int txn_write_bulk(struct txn *t, uint64_t object, uint64_t page, const uint8_t *data);
 /* Releases pages: their content is not needed any more. */
 int txn_release(struct txn *t, uint64_t object, uint64_t first_page, uint64_t count /* UINT64_MAX: to the end */);
 int txn_remove(struct txn *t, uint64_t object);

@@ -34,13 +34,36 @@ static int compare_objects(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-static int write_run(int fd, const struct page_ref *refs, size_t count)
+/* Reads what only the log has into `scratch`, as many pages at a time as lie together there too. */
+static int fetch_bulk(struct store *s, const struct page_ref *refs, size_t count, uint8_t *scratch)
+{
+	int r = 0;
+
+	for (size_t i = 0, end; r == 0 && i < count; i = end) {
+		const struct overlay_page *p = refs[i].data;
+
+		for (end = i + 1; p->bulk && end < count && refs[end].data->bulk &&
+				  refs[end].data->segment == p->segment &&
+				  refs[end].data->offset == p->offset + (end - i) * BLOCK_SIZE;)
+			end++;
+		if (p->bulk)
+			r = store_read_bulk(s, p, (unsigned)(end - i), scratch + i * BLOCK_SIZE);
+	}
+	return r;
+}
+
+/* `scratch`: the content of those that only the log has. */
+static int write_run(int fd, const struct page_ref *refs, size_t count, const uint8_t *scratch)
 {
 	static const uint8_t zeros[BLOCK_SIZE];
 	struct iovec pieces[2 * PIECES];
 	int n = 0;
 
 	for (size_t i = 0; i < count; i++) {
+		if (refs[i].data->bulk) {
+			pieces[n++] = (struct iovec){ (void *)(uintptr_t)(scratch + i * BLOCK_SIZE), BLOCK_SIZE };
+			continue;
+		}
 		pieces[n++] = (struct iovec){ (void *)(uintptr_t)refs[i].data->data, refs[i].data->size };
 		if (refs[i].data->size < BLOCK_SIZE)
 			pieces[n++] = (struct iovec){ (void *)(uintptr_t)zeros, BLOCK_SIZE - refs[i].data->size };
@@ -54,18 +77,21 @@ static int write_run(int fd, const struct page_ref *refs, size_t count)
 	/* A short write: again from the page where it stopped; an error shows when that one gets nowhere. */
 	size_t whole = (size_t)done / BLOCK_SIZE;
 
-	return whole ? write_run(fd, refs + whole, count - whole) : -ENOSPC;
+	return whole ? write_run(fd, refs + whole, count - whole, scratch + whole * BLOCK_SIZE) : -ENOSPC;
 }
 
-static int write_pages(int fd, struct page_ref *refs, size_t count)
+static int write_pages(struct store *s, int fd, struct page_ref *refs, size_t count)
 {
-	int r = 0;
+	AUTO_FREE uint8_t *scratch = malloc((count < PIECES ? count : PIECES) * BLOCK_SIZE);
+	int r = scratch ? 0 : -ENOMEM;
 
 	qsort(refs, count, sizeof(*refs), compare_pages);
 	for (size_t i = 0, end; r == 0 && i < count; i = end) {
 		for (end = i + 1; end < count && end - i < PIECES && refs[end].page == refs[end - 1].page + 1;)
 			end++;
-		r = write_run(fd, refs + i, end - i);
+		r = fetch_bulk(s, refs + i, end - i, scratch);
+		if (r == 0)
+			r = write_run(fd, refs + i, end - i, scratch);
 	}
 	return r;
 }
@@ -93,7 +119,7 @@ static int write_object(struct store *s, struct dirty_object *o)
 	r = home_get(&s->home, o->number, true, &f);
 	if (r < 0)
 		return r;
-	r = write_pages(f->fd, refs, count);
+	r = write_pages(s, f->fd, refs, count);
 	home_put(&s->home, f);
 	return r;
 }

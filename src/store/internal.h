@@ -45,10 +45,20 @@ int home_each(struct home *h, int (*call)(void *arg, uint64_t object), void *arg
 uint64_t home_max_pages(struct home *h);
 
 /* ---- overlay.c: pages in the log and not yet home ---- */
+/* A page is in memory, or, where it is file content, only in the log's file: `data` is then empty. */
 struct overlay_page {
 	uint16_t size; /* bytes that `data` has; the rest of the page is zeros */
+	bool bulk;
+	uint8_t segment; /* of bulk: where the log has it */
+	uint64_t offset; /* bytes into that segment */
 	uint8_t data[];
 };
+struct payload { /* what a write frame carries */
+	const uint8_t *bytes;
+	unsigned segment; /* NOT_LOGGED: nowhere */
+	uint64_t offset;
+};
+enum { NOT_LOGGED = UINT8_MAX };
 struct range {
 	uint64_t first, count; /* pages; count UINT64_MAX: to the end */
 };
@@ -65,6 +75,7 @@ struct generation {
 	uint64_t number;
 	struct map objects; /* number -> struct dirty_object */
 	size_t bytes;       /* of memory for pages */
+	size_t page_count;  /* in memory or not */
 	size_t log_used;    /* bytes in its segment */
 	uint64_t last_seq;
 };
@@ -73,6 +84,7 @@ void generation_free(struct generation *g);
 struct dirty_object *generation_object(struct generation *g, uint64_t object); /* makes it; NULL: no memory */
 /* Makes it, or makes it larger, zeroed; `size` bytes at least. Earlier pointers to the page are dead. */
 struct overlay_page *dirty_page(struct generation *g, struct dirty_object *o, uint64_t page, size_t size);
+int dirty_bulk(struct generation *g, struct dirty_object *o, uint64_t page, const struct payload *where);
 int dirty_release(struct generation *g, struct dirty_object *o, uint64_t first, uint64_t count);
 void dirty_remove(struct generation *g, struct dirty_object *o, uint64_t seq);
 const struct overlay_page *dirty_find(const struct generation *g, uint64_t object, uint64_t page);
@@ -88,7 +100,11 @@ enum frame_kind {
 	FRAME_UNSYNCED = 7, /* page, count */
 	FRAME_SYNCED = 8,   /* page: unsynced pages up to this sequence number are synced */
 };
-enum { FRAME_SIZE = 24, FRAME_WHOLE = 1 /* flag of a write: the rest of the page is zeros */ };
+enum { FRAME_SIZE = 24 };
+enum frame_flags {
+	FRAME_WHOLE = 1, /* of a write: the rest of the page is zeros */
+	FRAME_BULK = 2,  /* of a write: file content, a whole page; no later frame patches it */
+};
 struct frame {
 	uint8_t kind, flags;
 	uint16_t offset;
@@ -100,14 +116,16 @@ struct frame {
 void frame_encode(const struct frame *f, uint8_t out[static FRAME_SIZE]);
 int frame_decode(const uint8_t in[static FRAME_SIZE], struct frame *ret); /* -EBADMSG */
 /* Applies one frame to a generation. `payload` is what a write carries. Used when committing and when replaying. */
-int frame_apply(struct store *s, struct generation *g, const struct frame *f, const uint8_t *payload, uint64_t seq);
+int frame_apply(struct store *s, struct generation *g, const struct frame *f, const struct payload *payload,
+		uint64_t seq);
 
 /* ---- log.c: segments and chunks ---- */
 enum {
 	CHUNK_HEADER = 40,
 	SEGMENT_HEADER = 64,
 	SEGMENTS = 2,
-	SEGMENT_MAX = 64 << 20,
+	SEGMENT_SIZE = 64 << 20, /* bytes, where the disk has room */
+	SEGMENT_MAX = 512 << 20, /* to which it grows while writing home does not keep up */
 	SEGMENT_MIN = 1 << 20,
 	SEGMENT_IDLE = 1 << 20, /* bytes kept of each after a clean unmount, so that removal works on a full disk */
 };
@@ -130,6 +148,7 @@ int log_open_dir(struct log *l, int backing_fd, bool read_only);
 void log_close(struct log *l);
 int log_key(const struct kdf *structure, const uint8_t *salt, size_t salt_size, struct aead **ret);
 int log_allocate(struct log *l); /* opens and preallocates the segments of a new epoch */
+bool log_grow(struct log *l);    /* the current segment, by SEGMENT_SIZE; false: it cannot be */
 int log_start_segment(struct log *l, unsigned i, uint64_t generation); /* writes its header, durably */
 /* Appends one chunk at `*pos` of the current segment and moves it. A failed append leaves the position. */
 int log_append(struct log *l, uint64_t generation, size_t *pos, uint64_t seq, const uint8_t *frames, size_t frames_len,
@@ -183,7 +202,8 @@ int store_checkpoint(struct store *s); /* writes `frozen` home; called by one th
 int store_rotate(struct store *s);     /* current becomes frozen; log_lock held, frozen is NULL */
 void store_fail(struct store *s, const char *what, int error);
 int store_append_locked(struct store *s, const struct frame *frames, size_t count, uint64_t *ret_seq);
-size_t store_dirty_bytes(const struct store *s); /* of memory, in both generations; log_lock held */
+size_t store_dirty_bytes(const struct store *s); /* of all pages in both generations; log_lock held */
+int store_read_bulk(struct store *s, const struct overlay_page *p, unsigned count, uint8_t *out); /* contiguous there */
 int keeper_start(struct store *s);
 void keeper_stop(struct store *s);
 

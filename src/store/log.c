@@ -105,7 +105,7 @@ int log_allocate(struct log *l)
 
 	if (fstatvfs(l->dir_fd, &fs) < 0)
 		return -errno;
-	size_t want = SEGMENT_MAX;
+	size_t want = SEGMENT_SIZE;
 
 	while (want > SEGMENT_MIN && (uint64_t)want * SEGMENT_SHARE > (uint64_t)fs.f_bavail * fs.f_frsize)
 		want /= 2;
@@ -127,6 +127,19 @@ int log_allocate(struct log *l)
 		}
 	}
 	return fsync(l->dir_fd) < 0 ? -errno : 0;
+}
+
+bool log_grow(struct log *l)
+{
+	struct segment *s = &l->segments[l->current];
+	struct statvfs fs;
+
+	if (s->size < SEGMENT_SIZE || s->size + SEGMENT_SIZE > SEGMENT_MAX || fstatvfs(s->fd, &fs) < 0 ||
+	    (uint64_t)fs.f_bavail * fs.f_frsize < (uint64_t)SEGMENT_SHARE * (s->size + SEGMENT_SIZE) ||
+	    fallocate(s->fd, 0, (off_t)s->size, SEGMENT_SIZE) < 0)
+		return false;
+	s->size += SEGMENT_SIZE;
+	return true;
 }
 
 int log_shrink(struct log *l)

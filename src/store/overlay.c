@@ -19,6 +19,7 @@ struct generation *generation_new(uint64_t number)
 static void drop_page(struct generation *g, struct overlay_page *p)
 {
 	g->bytes -= sizeof(*p) + p->size;
+	g->page_count--;
 	free(p);
 }
 
@@ -69,7 +70,7 @@ struct overlay_page *dirty_page(struct generation *g, struct dirty_object *o, ui
 	struct overlay_page *p = map_get(&o->pages, page + 1), *made;
 	size_t old = p ? p->size : 0;
 
-	if (p && old >= size)
+	if (p && old >= size && !p->bulk)
 		return p;
 	size = (size + SIZE_STEP - 1) / SIZE_STEP * SIZE_STEP;
 	made = calloc(1, sizeof(*made) + size);
@@ -79,11 +80,35 @@ struct overlay_page *dirty_page(struct generation *g, struct dirty_object *o, ui
 	}
 	made->size = (uint16_t)size;
 	g->bytes += sizeof(*made) + size;
+	g->page_count++;
 	if (p) {
 		memcpy(made->data, p->data, old);
 		drop_page(g, p);
 	}
 	return made;
+}
+
+int dirty_bulk(struct generation *g, struct dirty_object *o, uint64_t page, const struct payload *where)
+{
+	struct overlay_page *p = map_get(&o->pages, page + 1);
+
+	if (!p || !p->bulk) {
+		struct overlay_page *made = calloc(1, sizeof(*made));
+
+		if (!made || map_put(&o->pages, page + 1, made) < 0) {
+			free(made);
+			return -ENOMEM;
+		}
+		g->bytes += sizeof(*made);
+		g->page_count++;
+		if (p)
+			drop_page(g, p);
+		p = made;
+		p->bulk = true;
+	}
+	p->segment = (uint8_t)where->segment;
+	p->offset = where->offset;
+	return 0;
 }
 
 static bool in_range(uint64_t page, uint64_t first, uint64_t count)

@@ -17,8 +17,17 @@ static const struct overlay_page *find_page(const struct dirty_object *now, cons
 	return p ? p : before ? map_get(&before->pages, page + 1) : NULL;
 }
 
-/* Copies what is in memory; marks in `have` what is. Returns how many pages were. */
-static unsigned read_overlay(struct store *s, uint64_t object, uint64_t page, unsigned count, uint8_t *buf, bool *have)
+int store_read_bulk(struct store *s, const struct overlay_page *p, unsigned count, uint8_t *out)
+{
+	size_t len = (size_t)count * BLOCK_SIZE, got;
+	int r = pread_all(s->log.segments[p->segment].fd, out, len, (off_t)p->offset, &got);
+
+	return r < 0 ? r : got < len ? -EIO : 0;
+}
+
+/* Copies what is in memory or the log; marks in `have` what is. Returns how many pages were. */
+static unsigned read_overlay(struct store *s, uint64_t object, uint64_t page, unsigned count, uint8_t *buf, bool *have,
+			     int *error)
 {
 	unsigned found = 0;
 
@@ -32,9 +41,15 @@ static unsigned read_overlay(struct store *s, uint64_t object, uint64_t page, un
 		have[i] = p != NULL;
 		if (!p)
 			continue;
-		memcpy(buf + (size_t)i * BLOCK_SIZE, p->data, p->size);
-		memset(buf + (size_t)i * BLOCK_SIZE + p->size, 0, BLOCK_SIZE - p->size);
+		uint8_t *out = buf + (size_t)i * BLOCK_SIZE;
+
 		found++;
+		if (p->bulk) {
+			*error = *error ? *error : store_read_bulk(s, p, 1, out);
+			continue;
+		}
+		memcpy(out, p->data, p->size);
+		memset(out + p->size, 0, BLOCK_SIZE - p->size);
 	}
 	pthread_rwlock_unlock(&s->overlay_lock);
 	return found;
@@ -52,7 +67,7 @@ int store_read(struct store *s, uint64_t object, uint64_t page, unsigned count, 
 		uint8_t *out = buf + (size_t)done * BLOCK_SIZE;
 
 		memset(have, 0, n);
-		if (read_overlay(s, object, page + done, n, out, have) == 0) {
+		if (read_overlay(s, object, page + done, n, out, have, &r) == 0) {
 			r = home_read(&s->home, object, page + done, n, out);
 		} else {
 			for (unsigned i = 0, end; r == 0 && i < n; i = end) {

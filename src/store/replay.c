@@ -37,21 +37,27 @@ int frame_decode(const uint8_t in[static FRAME_SIZE], struct frame *ret)
 		ret->offset = get_le16(in + 2);
 		ret->length = get_le32(in + 4);
 	}
-	return ret->kind < FRAME_START || ret->kind > FRAME_SYNCED || (uint64_t)ret->offset + ret->length > BLOCK_SIZE
+	return ret->kind < FRAME_START || ret->kind > FRAME_SYNCED ||
+			       (uint64_t)ret->offset + ret->length > BLOCK_SIZE ||
+			       (ret->flags & FRAME_BULK && ret->length != BLOCK_SIZE)
 		       ? -EBADMSG
 		       : 0;
 }
 
-static int apply_write(struct generation *g, struct dirty_object *o, const struct frame *f, const uint8_t *payload)
+static int apply_write(struct generation *g, struct dirty_object *o, const struct frame *f,
+		       const struct payload *payload)
 {
+	map_remove(&o->unsynced, f->page + 1);
+	if (f->flags & FRAME_BULK && payload->segment != NOT_LOGGED)
+		return dirty_bulk(g, o, f->page, payload);
+
 	struct overlay_page *p = dirty_page(g, o, f->page, (size_t)f->offset + f->length);
 
 	if (!p)
 		return -ENOMEM;
-	memcpy(p->data + f->offset, payload, f->length);
+	memcpy(p->data + f->offset, payload->bytes, f->length);
 	if (f->flags & FRAME_WHOLE)
 		memset(p->data + f->length, 0, p->size - f->length);
-	map_remove(&o->unsynced, f->page + 1);
 	return 0;
 }
 
@@ -67,7 +73,8 @@ static int apply_unsynced(struct dirty_object *o, const struct frame *f, uint64_
 	return 0;
 }
 
-int frame_apply(struct store *s, struct generation *g, const struct frame *f, const uint8_t *payload, uint64_t seq)
+int frame_apply(struct store *s, struct generation *g, const struct frame *f, const struct payload *payload,
+		uint64_t seq)
 {
 	struct dirty_object *o = generation_object(g, f->object);
 	int r = 0;
@@ -106,25 +113,28 @@ int frame_apply(struct store *s, struct generation *g, const struct frame *f, co
 	return r;
 }
 
-static int apply_chunk(struct store *s, struct generation *g, const struct chunk *c)
+/* `end` is where the chunk ends in its segment. */
+static int apply_chunk(struct store *s, struct generation *g, const struct chunk *c, unsigned segment, size_t end)
 {
-	const uint8_t *payload = c->body + c->frames_len, *end = payload + c->payload_len;
+	struct payload payload = { c->body + c->frames_len, segment, end - c->payload_len };
 
 	for (size_t at = 0; at < c->frames_len; at += FRAME_SIZE) {
 		struct frame f;
 		int r = frame_decode(c->body + at, &f);
 
-		if (r == 0 && f.kind == FRAME_WRITE && (size_t)(end - payload) < f.length)
+		if (r == 0 && f.kind == FRAME_WRITE && end - payload.offset < f.length)
 			r = -EBADMSG;
 		if (r == 0)
-			r = frame_apply(s, g, &f, payload, c->seq);
+			r = frame_apply(s, g, &f, &payload, c->seq);
 		if (r < 0) {
 			log_error("the log's chunk %" PRIu64 " is not of this program's making: %s", c->seq,
 				  strerror(-r));
 			return r;
 		}
-		if (f.kind == FRAME_WRITE)
-			payload += f.length;
+		if (f.kind == FRAME_WRITE) {
+			payload.bytes += f.length;
+			payload.offset += f.length;
+		}
 	}
 	return 0;
 }
@@ -165,7 +175,7 @@ static int replay_segment(struct store *s, unsigned i, uint64_t generation, uint
 			return 0;
 		if (r < 0)
 			break;
-		r = apply_chunk(s, s->current, &c);
+		r = apply_chunk(s, s->current, &c, i, pos);
 		free(c.body);
 		++*chunks;
 	}

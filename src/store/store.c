@@ -11,6 +11,7 @@
 enum {
 	FRAMES_ROOM = 2048,       /* bytes of frames that every reservation includes */
 	MEMORY_MAX = 64 << 20,    /* bytes of pages in one generation */
+	CHECKPOINT_AT = 32 << 20, /* bytes of log from which a generation goes home */
 	SPACE_MARGIN = 256 << 10, /* bytes of backing space left for the backing file system's own metadata */
 	REMOVAL_SHARE = 8,        /* one part in so many of the log is kept for what gives space back */
 };
@@ -19,6 +20,7 @@ struct txn_page {
 	uint64_t object, page;
 	const uint8_t *data;
 	size_t used;
+	bool bulk;
 };
 
 int store_format(int backing_fd)
@@ -286,7 +288,7 @@ static uint64_t look_at_space(struct store *s)
 
 size_t store_dirty_bytes(const struct store *s)
 {
-	return s->current->bytes + (s->frozen ? s->frozen->bytes : 0);
+	return (s->current->page_count + (s->frozen ? s->frozen->page_count : 0)) * BLOCK_SIZE;
 }
 
 static bool space_for(struct store *s, size_t payload)
@@ -324,6 +326,8 @@ static int wait_for_room(struct store *s, size_t need, bool removal)
 		size_t limit = log_limit(s, removal), used = s->current->log_used + s->reserved;
 		uint64_t checkpoints = s->checkpoints;
 
+		if (used + need > limit && s->frozen && !s->stuck && log_grow(&s->log))
+			continue; /* a burst: it goes home when there is time */
 		if (used + need <= limit && s->current->bytes < MEMORY_MAX) {
 			if (removal || space_for(s, need))
 				return 0;
@@ -357,7 +361,8 @@ int store_begin(struct store *s, struct txn *t, size_t payload, bool removal)
 	s->reserved += need;
 	if (!removal)
 		s->space_pending += payload;
-	if (s->current->log_used > log_limit(s, false) / 2 || s->current->bytes > MEMORY_MAX / 2)
+	if (s->current->log_used > CHECKPOINT_AT || s->current->log_used > log_limit(s, false) / 2 ||
+	    s->current->bytes > MEMORY_MAX / 2)
 		want_checkpoint(s);
 	return 0;
 }
@@ -378,7 +383,7 @@ static int add_frame(struct txn *t, const struct frame *f)
 	return 0;
 }
 
-int txn_write(struct txn *t, uint64_t object, uint64_t page, const uint8_t *data, size_t used)
+static int add_page(struct txn *t, const struct txn_page *p)
 {
 	if (t->page_count == t->page_size) {
 		size_t size = t->page_size ? t->page_size * 2 : 16;
@@ -389,8 +394,18 @@ int txn_write(struct txn *t, uint64_t object, uint64_t page, const uint8_t *data
 		t->pages = bigger;
 		t->page_size = size;
 	}
-	t->pages[t->page_count++] = (struct txn_page){ object, page, data, used };
+	t->pages[t->page_count++] = *p;
 	return 0;
+}
+
+int txn_write(struct txn *t, uint64_t object, uint64_t page, const uint8_t *data, size_t used)
+{
+	return add_page(t, &(struct txn_page){ object, page, data, used, false });
+}
+
+int txn_write_bulk(struct txn *t, uint64_t object, uint64_t page, const uint8_t *data)
+{
+	return add_page(t, &(struct txn_page){ object, page, data, BLOCK_SIZE, true });
 }
 
 int txn_release(struct txn *t, uint64_t object, uint64_t first_page, uint64_t count)
@@ -443,7 +458,9 @@ static struct frame page_frame(const struct store *s, const struct txn_page *p, 
 			   .length = (uint32_t)p->used,
 			   .flags = FRAME_WHOLE };
 
-	if (!old || old->size != p->used)
+	if (p->bulk)
+		f.flags |= FRAME_BULK;
+	if (p->bulk || !old || old->bulk || old->size != p->used)
 		return f;
 	size_t from = 0, to = p->used;
 
@@ -457,15 +474,18 @@ static struct frame page_frame(const struct store *s, const struct txn_page *p, 
 	return f;
 }
 
-static int append_and_apply(struct store *s, const uint8_t *frames, size_t frames_len, const struct iovec *payload,
+static int append_and_apply(struct store *s, const uint8_t *frames, size_t frames_len, const struct iovec *pieces,
 			    int count, uint64_t *ret_seq)
 {
 	uint64_t seq = s->log.next_seq++;
+	struct payload payload = { NULL, NOT_LOGGED, s->current->log_used + CHUNK_HEADER + frames_len };
 	int r = 0;
 
-	if (s->mode == STORE_ACTIVE)
-		r = log_append(&s->log, s->current->number, &s->current->log_used, seq, frames, frames_len, payload,
+	if (s->mode == STORE_ACTIVE) {
+		payload.segment = s->log.current;
+		r = log_append(&s->log, s->current->number, &s->current->log_used, seq, frames, frames_len, pieces,
 			       count);
+	}
 	if (r < 0)
 		return r;
 	pthread_rwlock_wrlock(&s->overlay_lock);
@@ -473,10 +493,12 @@ static int append_and_apply(struct store *s, const uint8_t *frames, size_t frame
 		struct frame f;
 
 		r = frame_decode(frames + at, &f);
-		if (r == 0)
-			r = frame_apply(s, s->current, &f, f.kind == FRAME_WRITE ? payload->iov_base : NULL, seq);
 		if (f.kind == FRAME_WRITE)
-			payload++;
+			payload.bytes = pieces->iov_base;
+		if (r == 0)
+			r = frame_apply(s, s->current, &f, &payload, seq);
+		if (f.kind == FRAME_WRITE)
+			payload.offset += pieces++->iov_len;
 	}
 	s->current->last_seq = seq;
 	pthread_rwlock_unlock(&s->overlay_lock);

@@ -121,7 +121,16 @@ static int write_logged(struct change *ch, struct object *o, uint64_t first, uns
 	return r;
 }
 
-int data_write(struct change *ch, struct object *o, uint64_t first, unsigned count, const uint8_t *plain, bool direct)
+static int write_content(struct change *ch, struct object *o, uint64_t first, unsigned count, const uint8_t *cipher)
+{
+	int r = 0;
+
+	for (unsigned i = 0; r == 0 && i < count; i++)
+		r = txn_write_bulk(&ch->t, o->number, geometry_page(first + i), cipher + (size_t)i * BLOCK_SIZE);
+	return r;
+}
+
+int data_write(struct change *ch, struct object *o, uint64_t first, unsigned count, const uint8_t *plain, bool content)
 {
 	struct meta *m = change_staged(ch, o);
 	struct block_tag old[PIECE_BLOCKS], tags[PIECE_BLOCKS];
@@ -137,11 +146,13 @@ int data_write(struct change *ch, struct object *o, uint64_t first, unsigned cou
 	m->tag_writes += count;
 	for (unsigned i = 0; i < count; i++)
 		fresh += is_hole(&old[i]);
-	direct = direct && fresh * (size_t)BLOCK_SIZE >= DIRECT_MIN && store_may_write_home(ch->v->store, o->number);
+	bool direct = content && fresh * (size_t)BLOCK_SIZE >= DIRECT_MIN &&
+		      store_may_write_home(ch->v->store, o->number);
 	for (unsigned at = 0, len; r == 0 && at < count; at += len) {
 		len = run_length(old, first, at, count);
-		r = (direct && is_hole(&old[at]) ? write_new : write_logged)(ch, o, first + at, len,
-									     cipher + (size_t)at * BLOCK_SIZE);
+		r = (direct && is_hole(&old[at]) ? write_new
+		     : content                   ? write_content
+			       : write_logged)(ch, o, first + at, len, cipher + (size_t)at * BLOCK_SIZE);
 	}
 	return r < 0 ? r : tags_write(ch, o, first, count, tags);
 }

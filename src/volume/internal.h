@@ -186,8 +186,9 @@ void page_keep(struct object *o, uint64_t position, const uint8_t *data);
 /* ---- data.c: blocks ---- */
 /* Decrypts `count` blocks into `plain`. *ret_bad (may be NULL): first bad block. The object's lock is the caller's. */
 int data_read(struct volume *v, struct change *ch, struct object *o, uint64_t first, unsigned count, uint8_t *plain);
-/* Encrypts whole blocks into the change. `direct`: new blocks may go home at once. */
-int data_write(struct change *ch, struct object *o, uint64_t first, unsigned count, const uint8_t *plain, bool direct);
+/* Encrypts whole blocks into the change. `content`: of a file, so that new blocks may go home at once, and the others need not
+ * be kept in memory. */
+int data_write(struct change *ch, struct object *o, uint64_t first, unsigned count, const uint8_t *plain, bool content);
 /* Replaces an object's whole content by `len` bytes, in the change. */
 int data_replace(struct change *ch, struct object *o, const void *content, size_t len);
 int data_resize(struct change *ch, struct object *o, uint64_t size);
