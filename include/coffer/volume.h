@@ -91,8 +91,11 @@ enum attr_set {
 	SET_CTIME = 64,
 	SET_ATIME_NOW = 128,
 	SET_MTIME_NOW = 256,
-	SET_KILL_SUIDGID = 512
+	SET_KILL_SUIDGID = 512, /* as KILL_IDS */
+	SET_KILL_ALL = 1024,    /* as KILL_ALL_IDS */
 };
+/* What a change of contents takes away. Set-group-ID without execution by the group stays where the caller is in the group. */
+enum kill_ids { KEEP_IDS, KILL_IDS, KILL_ALL_IDS };
 int volume_setattr(struct volume *v, uint64_t object, const struct stat *st, unsigned set, struct attr *ret);
 int volume_readlink(struct volume *v, uint64_t object, char *buf, size_t size); /* NUL-terminated; returns the length */
 
@@ -107,8 +110,8 @@ int volume_removexattr(struct volume *v, uint64_t object, const char *name);
 ssize_t volume_read(struct volume *v, uint64_t object, uint64_t off, size_t len,
 		    void *buf); /* buf: room for len rounded out to blocks */
 int volume_write(struct volume *v, uint64_t object, uint64_t off, size_t len, const void *buf,
-		 bool kill_suidgid); /* all or error */
-int volume_fallocate(struct volume *v, uint64_t object, int mode, uint64_t off, uint64_t len);
+		 enum kill_ids kill); /* all or error */
+int volume_fallocate(struct volume *v, uint64_t object, int mode, uint64_t off, uint64_t len, enum kill_ids kill);
 int volume_seek(struct volume *v, uint64_t object, uint64_t off, int whence, uint64_t *ret); /* SEEK_DATA, SEEK_HOLE */
 int volume_fsync(struct volume *v, uint64_t object);
 int volume_sync(struct volume *v);

@@ -59,6 +59,9 @@ void reply_statfs(fuse_req_t req, int r, const struct statvfs *st);
 void fill_entry(struct fuse_entry_param *e, const struct attr *a);
 
 struct caller caller_of(fuse_req_t req);
+bool is_in_group(fuse_req_t req, gid_t gid); /* the caller, or it is root */
+/* Which set-id bits an operation takes away for which the kernel wants some to go (`kill`). */
+enum kill_ids kill_ids_of(fuse_req_t req, struct volume *v, uint64_t object, bool kill);
 
 /* user.coffer.*: what the volume says about an object, read-only and not listed. */
 bool virtual_is_name(const char *name);

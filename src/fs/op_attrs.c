@@ -48,9 +48,13 @@ void op_setattr(fuse_req_t req, fuse_ino_t object, struct stat *st, int to_set, 
 {
 	struct fs *f = enter_change(req);
 	struct attr a;
+	unsigned set;
 
 	(void)fi;
-	reply_attr(req, volume_setattr(f->volume, object, st, attr_set_of(to_set), &a), &a);
+	set = attr_set_of(to_set);
+	if (set & SET_KILL_SUIDGID && kill_ids_of(req, f->volume, object, true) == KILL_ALL_IDS)
+		set |= SET_KILL_ALL;
+	reply_attr(req, volume_setattr(f->volume, object, st, set, &a), &a);
 }
 
 void op_readlink(fuse_req_t req, fuse_ino_t object)

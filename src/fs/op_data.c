@@ -37,7 +37,10 @@ void op_write(fuse_req_t req, fuse_ino_t object, const char *data, size_t size, 
 {
 	struct fs *f = enter_change(req);
 
-	reply_written(req, volume_write(f->volume, object, (uint64_t)off, size, data, fi->kill_suidgid), size);
+	reply_written(req,
+		      volume_write(f->volume, object, (uint64_t)off, size, data,
+				   kill_ids_of(req, f->volume, object, fi->kill_suidgid)),
+		      size);
 }
 
 void op_fallocate(fuse_req_t req, fuse_ino_t object, int mode, off_t off, off_t len, struct fuse_file_info *fi)
@@ -45,7 +48,9 @@ void op_fallocate(fuse_req_t req, fuse_ino_t object, int mode, off_t off, off_t 
 	struct fs *f = enter_change(req);
 
 	(void)fi;
-	reply_result(req, volume_fallocate(f->volume, object, mode, (uint64_t)off, (uint64_t)len));
+	/* With HANDLE_KILLPRIV_V2 the kernel leaves this to us, and says nothing of the caller's CAP_FSETID. */
+	reply_result(req, volume_fallocate(f->volume, object, mode, (uint64_t)off, (uint64_t)len,
+					   kill_ids_of(req, f->volume, object, fuse_req_ctx(req)->uid != 0)));
 }
 
 void op_lseek(fuse_req_t req, fuse_ino_t object, off_t off, int whence, struct fuse_file_info *fi)

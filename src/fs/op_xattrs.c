@@ -35,20 +35,10 @@ void op_listxattr(fuse_req_t req, fuse_ino_t object, size_t size)
  * The kernel would tell (FUSE_SETXATTR_ACL_KILL_SGID), but libfuse does not pass that on. */
 static bool acl_kills_sgid(fuse_req_t req, struct volume *v, uint64_t object, const char *name)
 {
-	const struct fuse_ctx *ctx = fuse_req_ctx(req);
-	gid_t groups[1024];
 	struct attr a;
-	int n;
 
-	if (strcmp(name, "system.posix_acl_access") != 0 || ctx->uid == 0)
-		return false;
-	if (volume_getattr(v, object, &a) < 0 || !(a.st.st_mode & S_ISGID) || a.st.st_gid == ctx->gid)
-		return false;
-	n = fuse_req_getgroups(req, sizeof(groups) / sizeof(groups[0]), groups);
-	for (int i = 0; i < n && i < (int)(sizeof(groups) / sizeof(groups[0])); i++)
-		if (groups[i] == a.st.st_gid)
-			return false;
-	return true;
+	return strcmp(name, "system.posix_acl_access") == 0 && volume_getattr(v, object, &a) == 0 &&
+	       a.st.st_mode & S_ISGID && !is_in_group(req, a.st.st_gid);
 }
 
 void op_setxattr(fuse_req_t req, fuse_ino_t object, const char *name, const char *value, size_t size, int flags)

@@ -88,3 +88,30 @@ struct caller caller_of(fuse_req_t req)
 
 	return (struct caller){ .uid = ctx->uid, .gid = ctx->gid, .umask = ctx->umask };
 }
+
+bool is_in_group(fuse_req_t req, gid_t gid)
+{
+	const struct fuse_ctx *ctx = fuse_req_ctx(req);
+	gid_t groups[1024];
+	int n;
+
+	if (ctx->uid == 0 || ctx->gid == gid)
+		return true;
+	n = fuse_req_getgroups(req, sizeof(groups) / sizeof(groups[0]), groups);
+	for (int i = 0; i < n && i < (int)(sizeof(groups) / sizeof(groups[0])); i++)
+		if (groups[i] == gid)
+			return true;
+	return false;
+}
+
+enum kill_ids kill_ids_of(fuse_req_t req, struct volume *v, uint64_t object, bool kill)
+{
+	struct attr a;
+
+	if (!kill)
+		return KEEP_IDS;
+	/* Rarely set, and a process's groups are slow to find out. */
+	if (volume_getattr(v, object, &a) < 0 || (a.st.st_mode & (S_ISGID | S_IXGRP)) != S_ISGID)
+		return KILL_IDS;
+	return is_in_group(req, a.st.st_gid) ? KILL_IDS : KILL_ALL_IDS;
+}

@@ -126,7 +126,7 @@ static int set_attributes(struct change *ch, struct object *o, const struct stat
 		if (set & SET_GID)
 			m->gid = st->st_gid;
 	}
-	drop_privileges(m, set & SET_KILL_SUIDGID || (set & (SET_UID | SET_GID) && !(set & SET_MODE)));
+	drop_privileges(m, set & SET_KILL_ALL ? KILL_ALL_IDS : set & SET_KILL_SUIDGID ? KILL_IDS : KEEP_IDS);
 	if (r == 0 && set & (SET_SIZE | SET_UID | SET_GID))
 		r = xattrs_remove_capability(ch, o);
 	if (r == 0 && set & SET_MODE)

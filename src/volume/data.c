@@ -181,17 +181,17 @@ static int write_span(struct change *ch, struct object *o, uint64_t off, size_t 
 	return data_write(ch, o, first, count, plain, true);
 }
 
-void drop_privileges(struct meta *m, bool suid_sgid)
+void drop_privileges(struct meta *m, enum kill_ids kill)
 {
-	if (!suid_sgid || S_ISDIR(m->mode))
+	if (kill == KEEP_IDS || S_ISDIR(m->mode))
 		return;
 	m->mode &= ~(mode_t)S_ISUID;
-	if (m->mode & S_IXGRP)
+	if (m->mode & S_IXGRP || kill == KILL_ALL_IDS)
 		m->mode &= ~(mode_t)S_ISGID;
 }
 
 /* What every change of a file's content does to its header; first checks that it is one. */
-static int touch_content(struct change *ch, struct object *o, struct meta **ret, bool kill_suidgid)
+static int touch_content(struct change *ch, struct object *o, struct meta **ret, enum kill_ids kill)
 {
 	int r = change_object(ch, o, ret);
 
@@ -200,7 +200,7 @@ static int touch_content(struct change *ch, struct object *o, struct meta **ret,
 	if (!S_ISREG((*ret)->mode))
 		return S_ISDIR((*ret)->mode) ? -EISDIR : -EINVAL;
 	(*ret)->mtime = (*ret)->ctime = now();
-	drop_privileges(*ret, kill_suidgid);
+	drop_privileges(*ret, kill);
 	return xattrs_remove_capability(ch, o);
 }
 
@@ -216,7 +216,7 @@ static size_t piece(struct volume *v, uint64_t off, uint64_t len)
 }
 
 static int write_piece(struct volume *v, struct object *o, uint64_t off, size_t len, const uint8_t *data,
-		       bool kill_suidgid)
+		       enum kill_ids kill)
 {
 	struct change ch;
 	struct meta *m;
@@ -224,7 +224,7 @@ static int write_piece(struct volume *v, struct object *o, uint64_t off, size_t 
 
 	if (r < 0)
 		return r;
-	r = touch_content(&ch, o, &m, kill_suidgid);
+	r = touch_content(&ch, o, &m, kill);
 	if (r == 0)
 		r = write_span(&ch, o, off, len, data);
 	if (r == 0 && off + len > m->size)
@@ -235,7 +235,7 @@ static int write_piece(struct volume *v, struct object *o, uint64_t off, size_t 
 	return r;
 }
 
-int volume_write(struct volume *v, uint64_t number, uint64_t off, size_t len, const void *buf, bool kill_suidgid)
+int volume_write(struct volume *v, uint64_t number, uint64_t off, size_t len, const void *buf, enum kill_ids kill)
 {
 	const uint8_t *data = buf;
 	struct object *o;
@@ -249,7 +249,7 @@ int volume_write(struct volume *v, uint64_t number, uint64_t off, size_t len, co
 	while (r == 0 && len) {
 		size_t n = piece(v, off, len);
 
-		r = write_piece(v, o, off, n, data, kill_suidgid);
+		r = write_piece(v, o, off, n, data, kill);
 		off += n;
 		data += n;
 		len -= n;
@@ -317,7 +317,7 @@ static int punch(struct change *ch, struct object *o, uint64_t off, uint64_t end
 	return r < 0 ? r : tags_release(ch, o, first, last);
 }
 
-int volume_fallocate(struct volume *v, uint64_t number, int mode, uint64_t off, uint64_t len)
+int volume_fallocate(struct volume *v, uint64_t number, int mode, uint64_t off, uint64_t len, enum kill_ids kill)
 {
 	bool zero = mode & FALLOC_FL_ZERO_RANGE, hole = mode & FALLOC_FL_PUNCH_HOLE;
 	struct object *o;
@@ -343,7 +343,7 @@ int volume_fallocate(struct volume *v, uint64_t number, int mode, uint64_t off, 
 	if (r == 0)
 		r = change_begin(v, &ch, data_payload(4), hole);
 	if (r == 0) {
-		r = touch_content(&ch, o, &m, true);
+		r = touch_content(&ch, o, &m, kill);
 		if (r == 0 && (hole || zero))
 			r = punch(&ch, o, off, off + len);
 		if (r == 0 && !(mode & FALLOC_FL_KEEP_SIZE) && off + len > m->size)

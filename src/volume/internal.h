@@ -193,7 +193,7 @@ int data_write(struct change *ch, struct object *o, uint64_t first, unsigned cou
 int data_replace(struct change *ch, struct object *o, const void *content, size_t len);
 int data_resize(struct change *ch, struct object *o, uint64_t size);
 size_t data_payload(size_t blocks);                   /* bytes that writing so many blocks may need in the log */
-void drop_privileges(struct meta *m, bool suid_sgid); /* a write or truncation clears set-id bits */
+void drop_privileges(struct meta *m, enum kill_ids kill); /* a write or truncation clears set-id bits */
 
 /* ---- dir.c ---- */
 struct dir_entry {

@@ -297,7 +297,10 @@ int volume_setxattr(struct volume *v, uint64_t object, const char *name, const v
 
 int volume_removexattr(struct volume *v, uint64_t object, const char *name)
 {
-	return change_xattr(v, object, name, NULL, 0, 0, false);
+	int r = change_xattr(v, object, name, NULL, 0, 0, false);
+
+	/* Local file systems do not mind removing an access control list that is not there. */
+	return r == -ENODATA && is_acl(name) ? 0 : r;
 }
 
 /* Calls for the blob of an object, under its lock. */
