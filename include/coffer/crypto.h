@@ -85,6 +85,7 @@ _Static_assert(sizeof(struct block_tag) == 32, "tag entries are 32 bytes on disk
 struct cryptor; /* the keyed layers of one scope's DEK version; object keys are derived when first needed */
 /* `infra` is the infrastructure DEK: needed for SUITE_XTS_GCM, NULL otherwise. The secrets stay the caller's. */
 int cryptor_new(enum suite suite, const struct secret *dek, const struct secret *infra, struct cryptor **ret);
+enum suite cryptor_suite(const struct cryptor *c);
 void cryptor_free(struct cryptor *c); /* wipes every context; no call may be under way */
 
 /* Encrypts `count` blocks of an object from `plain` to `cipher` (may be the same buffer) with fresh random nonces into

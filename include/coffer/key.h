@@ -47,6 +47,9 @@ const struct kdf *keys_structure(const struct volume_keys *k);            /* HKD
 const struct secret *keys_descriptor_mac(const struct volume_keys *k);    /* key of the descriptor's HMAC */
 /* The cryptor of a scope's DEK version; NULL: no such scope or version, or locked. Valid until keys_free. */
 struct cryptor *keys_cryptor(const struct volume_keys *k, uint32_t scope, uint32_t dek_version);
+/* The same for what is not a regular file's content: it authenticates blocks under every suite (directories, and whatever else
+ * is metadata, are never without integrity). Where the scope's suite does that already, it is the same cryptor. */
+struct cryptor *keys_metadata_cryptor(const struct volume_keys *k, uint32_t scope, uint32_t dek_version);
 uint32_t keys_current_version(const struct volume_keys *k, uint32_t scope); /* for new objects; 0: no such scope */
 /* Asks the scope's source, which may read files; of a locked scope, what the descriptor says. -ENOENT: no such scope. */
 int keys_describe(const struct volume_keys *k, uint32_t scope, struct key_info *ret);

@@ -54,7 +54,6 @@ struct context_set {
 int cryptor_take(struct cryptor *c, uint64_t object, struct context_set **ret);
 void cryptor_give_back(struct context_set *set);
 
-enum suite cryptor_suite(const struct cryptor *c);
 
 /* The cipher of `slot`, keyed for the set's object, key version and record kind (0 except for records). */
 int set_cipher(struct context_set *set, enum slot slot, uint32_t version, uint32_t kind, struct cipher **ret);

@@ -27,6 +27,13 @@ struct cryptor *keys_cryptor(const struct volume_keys *k, uint32_t scope, uint32
 	return find_slot(k, scope, dek_version)->cryptor; /* of a free slot: NULL */
 }
 
+struct cryptor *keys_metadata_cryptor(const struct volume_keys *k, uint32_t scope, uint32_t dek_version)
+{
+	const struct key_slot *s = find_slot(k, scope, dek_version);
+
+	return s->metadata ? s->metadata : s->cryptor;
+}
+
 uint32_t keys_current_version(const struct volume_keys *k, uint32_t scope)
 {
 	return find_slot(k, scope, 0)->current; /* of a free slot: 0 */
@@ -117,12 +124,18 @@ int keys_add_cryptor(struct volume_keys *k, const struct scope_entry *s, uint32_
 		     const struct secret *infra)
 {
 	struct key_slot *slot = find_slot(k, s->number, version);
-	struct cryptor *c = NULL;
+	struct cryptor *c = NULL, *metadata = NULL;
 	int r = cryptor_new(s->suite, dek, infra, &c);
 
-	if (r)
+	if (!r && s->suite == SUITE_XTS)
+		r = cryptor_new(SUITE_XTS_GMAC, dek, NULL, &metadata);
+	if (r) {
+		cryptor_free(c);
 		return r;
-	*slot = (struct key_slot){ .used = true, .scope = s->number, .version = version, .cryptor = c };
+	}
+	*slot = (struct key_slot){
+		.used = true, .scope = s->number, .version = version, .cryptor = c, .metadata = metadata
+	};
 	return 0;
 }
 
@@ -147,8 +160,10 @@ void keys_free(struct volume_keys *k)
 {
 	if (!k)
 		return;
-	for (size_t i = 0; i < k->slot_count && k->slots; i++)
+	for (size_t i = 0; i < k->slot_count && k->slots; i++) {
 		cryptor_free(k->slots[i].cryptor);
+		cryptor_free(k->slots[i].metadata);
+	}
 	for (size_t i = 0; i < k->scope_count; i++)
 		if (k->scopes[i].source)
 			k->scopes[i].provider->close(k->scopes[i].source);

@@ -17,6 +17,7 @@ struct key_slot {
 	uint32_t scope, version;
 	uint32_t current;
 	struct cryptor *cryptor;
+	struct cryptor *metadata; /* NULL: the same */
 };
 
 /* Nothing changes between keys_create or keys_unlock and keys_free: lookups need no lock. */

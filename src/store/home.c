@@ -80,7 +80,7 @@ void home_close(struct home *h)
 static int open_object(struct home *h, uint64_t object, bool create)
 {
 	char path[PATH_SIZE], dir[PATH_SIZE];
-	int flags = O_RDWR | O_CLOEXEC | O_NOFOLLOW | (create ? O_CREAT : 0);
+	int flags = O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | (create ? O_CREAT : 0);
 
 	object_path(object, path);
 	int fd = openat(h->objects_fd, path, flags, 0600);
@@ -92,7 +92,7 @@ static int open_object(struct home *h, uint64_t object, bool create)
 		fd = openat(h->objects_fd, path, flags, 0600);
 	}
 	if (fd < 0 && (errno == EROFS || errno == EACCES) && !create)
-		fd = openat(h->objects_fd, path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+		fd = openat(h->objects_fd, path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 	if (fd < 0)
 		return errno == ELOOP ? -EIO : -errno;
 

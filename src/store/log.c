@@ -24,7 +24,8 @@ static void segment_name(unsigned i, char out[static 16])
 
 int log_open_dir(struct log *l, int backing_fd, bool read_only)
 {
-	*l = (struct log){ .dir_fd = openat(backing_fd, "log", O_RDONLY | O_DIRECTORY | O_CLOEXEC) };
+	*l = (struct log){ .dir_fd = openat(backing_fd, "log", O_RDONLY | O_DIRECTORY | O_CLOEXEC),
+			   .segments = { { .fd = -1 }, { .fd = -1 } } };
 	if (l->dir_fd < 0) {
 		int r = -errno;
 
@@ -36,11 +37,17 @@ int log_open_dir(struct log *l, int backing_fd, bool read_only)
 		struct stat st;
 
 		segment_name(i, name);
-		l->segments[i].fd = openat(l->dir_fd, name, (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NOFOLLOW);
+		l->segments[i].fd = openat(l->dir_fd, name,
+					   (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 		if (l->segments[i].fd < 0 && errno != ENOENT)
 			return -errno;
-		if (l->segments[i].fd >= 0 && fstat(l->segments[i].fd, &st) == 0 && S_ISREG(st.st_mode))
-			l->segments[i].size = (size_t)st.st_size;
+		if (l->segments[i].fd < 0)
+			continue;
+		if (fstat(l->segments[i].fd, &st) < 0 || !S_ISREG(st.st_mode)) {
+			log_error("log/%s is not a regular file", name);
+			return -EIO;
+		}
+		l->segments[i].size = (size_t)st.st_size;
 	}
 	return 0;
 }

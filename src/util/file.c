@@ -16,7 +16,7 @@ int read_file_at(int dirfd, const char *path, size_t max, char **ret_text, size_
 
 	if (max > SIZE_MAX - 2)
 		return -EINVAL;
-	fd = openat(dirfd, path, O_RDONLY | O_CLOEXEC);
+	fd = openat(dirfd, path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO must not hold us up */
 	if (fd < 0)
 		return -errno;
 	text = malloc(max + 2); /* one byte more than may be there, and the NUL */

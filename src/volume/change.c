@@ -71,7 +71,8 @@ int change_pin(struct change *ch, uint64_t number, struct object **ret)
 	return r;
 }
 
-int change_new(struct change *ch, const struct meta *like, struct object **ret, struct meta **ret_meta)
+int change_new(struct change *ch, const struct meta *like, mode_t mode, uint32_t flags, struct object **ret,
+	       struct meta **ret_meta)
 {
 	struct object *o;
 	uint64_t number;
@@ -92,11 +93,12 @@ int change_new(struct change *ch, const struct meta *like, struct object **ret, 
 	ch->objects[ch->object_count++].m = m;
 	if (!m)
 		return -ENOMEM;
-	m->suite = like->suite;
+	m->mode = mode;
+	m->flags = flags;
 	m->scope = like->scope;
 	m->dek_version = keys_current_version(ch->v->keys, like->scope);
 	m->atime = m->mtime = m->ctime = m->btime = now();
-	o->cryptor = keys_cryptor(ch->v->keys, m->scope, m->dek_version);
+	o->cryptor = (meta_is_content(m) ? keys_cryptor : keys_metadata_cryptor)(ch->v->keys, m->scope, m->dek_version);
 	*ret = o;
 	*ret_meta = m;
 	return o->cryptor ? 0 : -EACCES;

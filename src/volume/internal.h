@@ -40,7 +40,6 @@ enum meta_flags {
 	META_FLAGS_KNOWN = 7,
 };
 struct meta {
-	enum suite suite;
 	uint32_t scope, dek_version;
 	uint32_t nlink;
 	mode_t mode;
@@ -77,6 +76,8 @@ static inline size_t meta_var_len(const struct meta *m)
 {
 	return m->tag_count * sizeof(struct block_tag) + m->names_len + m->xattr_len + m->target_len;
 }
+/* Whether the object is a regular file, whose blocks are under the scope's own suite; all else is metadata. */
+bool meta_is_content(const struct meta *m);
 struct meta *meta_copy(const struct meta *m, size_t var_room); /* NULL: no memory */
 /* Seals a header into a page; *ret_used bytes of it. Counts the seal in `m`. */
 int meta_encode(struct meta *m, uint64_t number, struct cryptor *c, uint8_t page[static BLOCK_SIZE], size_t *ret_used);
@@ -171,7 +172,8 @@ int change_object(struct change *ch, struct object *o, struct meta **ret);
 int change_pin(struct change *ch, uint64_t number, struct object **ret);
 int change_remove(struct change *ch, struct object *o); /* one that change_object gave */
 /* A new object, pinned and staged, in the scope of another. */
-int change_new(struct change *ch, const struct meta *like, struct object **ret, struct meta **ret_meta);
+int change_new(struct change *ch, const struct meta *like, mode_t mode, uint32_t flags, struct object **ret,
+	       struct meta **ret_meta);
 void change_drop_xattrs(struct change *ch, struct object *o);
 struct meta *change_staged(struct change *ch, const struct object *o); /* NULL: not part of it */
 struct staged_page *change_page(struct change *ch, const struct object *o, unsigned level, uint64_t index);
@@ -192,7 +194,7 @@ int data_write(struct change *ch, struct object *o, uint64_t first, unsigned cou
 /* Replaces an object's whole content by `len` bytes, in the change. */
 int data_replace(struct change *ch, struct object *o, const void *content, size_t len);
 int data_resize(struct change *ch, struct object *o, uint64_t size);
-size_t data_payload(size_t blocks);                   /* bytes that writing so many blocks may need in the log */
+size_t data_payload(size_t blocks);                       /* bytes that writing so many blocks may need in the log */
 void drop_privileges(struct meta *m, enum kill_ids kill); /* a write or truncation clears set-id bits */
 
 /* ---- dir.c ---- */

@@ -107,12 +107,13 @@ static int decode_body(const uint8_t *b, size_t len, struct meta *m)
 	return names_are_sound(m) ? 0 : -EIO;
 }
 
-static void encode_prologue(const struct meta *m, uint64_t number, uint32_t key_version, uint32_t body_len, uint8_t *p)
+static void encode_prologue(const struct meta *m, enum suite suite, uint64_t number, uint32_t key_version,
+			    uint32_t body_len, uint8_t *p)
 {
 	memset(p, 0, PROLOGUE_SIZE);
 	memcpy(p, PROLOGUE_MAGIC, 8);
 	put_le16(p + 8, FORMAT_VERSION);
-	put_le16(p + 10, m->suite);
+	put_le16(p + 10, suite);
 	put_le32(p + 12, m->scope);
 	put_le32(p + 16, m->dek_version);
 	put_le32(p + 20, key_version);
@@ -131,7 +132,7 @@ int meta_encode(struct meta *m, uint64_t number, struct cryptor *c, uint8_t page
 		return -E2BIG;
 	memset(body, 0, len);
 	encode_body(m, body);
-	encode_prologue(m, number, key_version, (uint32_t)len, page);
+	encode_prologue(m, cryptor_suite(c), number, key_version, (uint32_t)len, page);
 	*ret_used = PROLOGUE_SIZE + RECORD_OVERHEAD + len;
 	memset(page + *ret_used, 0, BLOCK_SIZE - *ret_used);
 	return cryptor_seal_record(c, number, RECORD_HEADER, key_version, page, PROLOGUE_SIZE, body, len,
@@ -162,10 +163,16 @@ int meta_decode(const uint8_t page[static BLOCK_SIZE], uint64_t number, const st
 	if (len < BODY_FIXED || len > BODY_MAX || len % BODY_STEP)
 		return damaged(number, "the header's length is wrong");
 
-	struct cryptor *c = keys_cryptor(keys, get_le32(page + 12), get_le32(page + 16));
+	uint32_t scope = get_le32(page + 12), version = get_le32(page + 16);
+	struct cryptor *content = keys_cryptor(keys, scope, version),
+		       *metadata = keys_metadata_cryptor(keys, scope, version);
 
-	if (!c)
+	if (!content)
 		return damaged(number, "the header names a scope or DEK version that is not there");
+	struct cryptor *c = get_le16(page + 10) == cryptor_suite(content) ? content : metadata;
+
+	if (get_le16(page + 10) != cryptor_suite(c))
+		return damaged(number, "the header names another suite than its scope has");
 	int r = cryptor_open_record(c, number, RECORD_HEADER, key_version, page, PROLOGUE_SIZE, page + PROLOGUE_SIZE,
 				    RECORD_OVERHEAD + len, body);
 
@@ -178,11 +185,10 @@ int meta_decode(const uint8_t page[static BLOCK_SIZE], uint64_t number, const st
 
 	if (!m)
 		return -ENOMEM;
-	m->suite = get_le16(page + 10);
-	m->scope = get_le32(page + 12);
-	m->dek_version = get_le32(page + 16);
+	m->scope = scope;
+	m->dek_version = version;
 	m->nlink = get_le32(page + 32);
-	if (decode_body(body, len, m) < 0) {
+	if (decode_body(body, len, m) < 0 || c != (meta_is_content(m) ? content : metadata)) {
 		free(m);
 		return damaged(number, "the header is authentic and makes no sense");
 	}
@@ -192,6 +198,11 @@ int meta_decode(const uint8_t page[static BLOCK_SIZE], uint64_t number, const st
 }
 
 /* ---- in memory ---- */
+bool meta_is_content(const struct meta *m)
+{
+	return S_ISREG(m->mode) && !(m->flags & META_COMPANION);
+}
+
 /* Makes the `old` bytes at `at` in var `len` long; what follows moves. */
 static void resize_part(struct meta *m, uint8_t *at, size_t old, size_t len)
 {

@@ -138,11 +138,10 @@ static int make_object(struct change *ch, const struct caller *c, struct object 
 		       dev_t rdev, const char *target, struct object **ret, struct meta **ret_meta)
 {
 	struct meta *m;
-	int r = change_new(ch, pm, ret, &m);
+	int r = change_new(ch, pm, mode, 0, ret, &m);
 
 	if (r < 0)
 		return r;
-	m->mode = mode;
 	m->rdev = S_ISBLK(mode) || S_ISCHR(mode) ? rdev : 0;
 	m->nlink = S_ISDIR(mode) ? 2 : 1;
 	*ret_meta = m;

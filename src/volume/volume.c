@@ -17,8 +17,8 @@ enum {
 static int lock_backing(int backing_fd, bool read_only)
 {
 	struct flock lock = { .l_type = read_only ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET };
-	int fd = openat(backing_fd, "log/lock", (read_only ? O_RDONLY : O_RDWR | O_CREAT) | O_CLOEXEC | O_NOFOLLOW,
-			0600);
+	int fd = openat(backing_fd, "log/lock",
+			(read_only ? O_RDONLY : O_RDWR | O_CREAT) | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
 
 	if (fd < 0)
 		return -errno;
@@ -118,8 +118,7 @@ static struct volume *volume_new(int backing_fd, bool read_only, const char *sta
 
 static int make_root(struct volume *v)
 {
-	const struct scope_entry *scope = descriptor_scope(v->d, 0);
-	struct meta like = { .suite = scope->suite, .scope = 0 };
+	struct meta like = { .scope = 0 };
 	struct change ch;
 	struct object *o;
 	struct meta *m;
@@ -129,9 +128,8 @@ static int make_root(struct volume *v)
 		return r;
 	v->next_object = ROOT_OBJECT;
 	v->reserved_to = ROOT_OBJECT + 1;
-	r = change_new(&ch, &like, &o, &m);
+	r = change_new(&ch, &like, S_IFDIR | 0755, 0, &o, &m);
 	if (r == 0) {
-		m->mode = S_IFDIR | 0755;
 		m->uid = geteuid();
 		m->gid = getegid();
 		m->nlink = 2;

@@ -168,10 +168,8 @@ static int store_companion(struct change *ch, struct object *o, struct meta *m, 
 		if (r == 0)
 			r = change_object(ch, c, &cm);
 	} else {
-		r = change_new(ch, m, &c, &cm);
+		r = change_new(ch, m, S_IFREG, META_COMPANION, &c, &cm);
 		if (r == 0) {
-			cm->flags = META_COMPANION;
-			cm->mode = S_IFREG;
 			cm->nlink = 1;
 			m->companion = c->number;
 		}
