@@ -305,10 +305,13 @@ static void keeper_checkpoint(struct store *s)
 	(void)store_checkpoint(s); /* has said what went wrong */
 }
 
+_Thread_local bool this_is_keeper;
+
 static void *keeper_run(void *arg)
 {
 	struct store *s = arg;
 
+	this_is_keeper = true;
 	for (;;) {
 		bool wanted = keeper_wait(s);
 
@@ -318,8 +321,12 @@ static void *keeper_run(void *arg)
 		pthread_mutex_unlock(&s->log_lock);
 		if (stop)
 			return NULL;
-		if (s->failed)
+		if (s->failed) { /* no room will come: those who wait for it must see */
+			pthread_mutex_lock(&s->log_lock);
+			pthread_cond_broadcast(&s->room);
+			pthread_mutex_unlock(&s->log_lock);
 			continue;
+		}
 		if (wanted) {
 			keeper_checkpoint(s);
 			if (s->stuck) { /* do not spin: removals come with time */

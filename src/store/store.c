@@ -338,6 +338,9 @@ static int wait_for_room(struct store *s, size_t need, bool removal)
 			return -ENOSPC;
 		}
 		want_checkpoint(s);
+		/* Only the background thread makes room: where it asks for itself (on_interval), it would wait for ever. */
+		if (this_is_keeper)
+			return -EAGAIN;
 		while (s->checkpoints == checkpoints && !s->failed && !s->stuck)
 			pthread_cond_wait(&s->room, &s->log_lock);
 	}

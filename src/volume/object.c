@@ -282,13 +282,15 @@ void lazy_atime(struct volume *v, struct object *o)
 	pthread_mutex_unlock(&v->cache_lock);
 }
 
-static void flush_atime(struct volume *v, struct object *o)
+/* False: the log has no room now. */
+static bool flush_atime(struct volume *v, struct object *o)
 {
 	struct change ch;
-
-	if (o->removed || change_begin(v, &ch, BLOCK_SIZE, false) < 0)
-		return; /* an access time is not worth an error */
 	struct meta *m;
+	int r = change_begin(v, &ch, BLOCK_SIZE, false);
+
+	if (r < 0)
+		return r != -EAGAIN; /* an access time is not worth an error */
 
 	if (change_object(&ch, o, &m) == 0) {
 		pthread_mutex_lock(&o->page_lock);
@@ -300,6 +302,7 @@ static void flush_atime(struct volume *v, struct object *o)
 	} else {
 		change_abort(&ch);
 	}
+	return true;
 }
 
 void flush_lazy(struct volume *v)
@@ -313,8 +316,13 @@ void flush_lazy(struct volume *v)
 		pthread_mutex_unlock(&v->cache_lock);
 		if (!o)
 			return;
-		o->lazy_next = NULL;
-		flush_atime(v, o);
+		if (!flush_atime(v, o)) { /* next time */
+			pthread_mutex_lock(&v->cache_lock);
+			o->lazy_next = v->lazy;
+			v->lazy = o;
+			pthread_mutex_unlock(&v->cache_lock);
+			return;
+		}
 		object_put(v, o);
 	}
 }
