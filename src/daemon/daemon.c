@@ -44,7 +44,7 @@ static void report(struct daemon *d, enum exit_code code)
 	d->report_fd = -1;
 }
 
-static void leave_terminal(void)
+void leave_terminal(void)
 {
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 
@@ -288,6 +288,11 @@ static enum exit_code run(struct daemon *d)
 	if (code != EXIT_DONE)
 		goto out;
 	code = EXIT_OTHER;
+	/* Nobody's directory is in use only because a volume was mounted from there. */
+	if (!d->request->foreground && chdir("/") < 0) {
+		log_error("/: %s", strerror(errno));
+		goto out;
+	}
 	d->fs_options = (struct fs_options){
 		.source = d->backing,
 		.kernel_flags = o->kernel_flags,
@@ -350,7 +355,9 @@ enum exit_code daemon_mount(const struct mount_request *r)
 		close(report[1]);
 		code = wait_for_report(report[0]);
 	} else {
-		close(report[0]);
+		/* What the caller left open is not kept open: somebody may wait for its end. */
+		close_range(3, (unsigned)report[1] - 1, 0);
+		close_range((unsigned)report[1] + 1, ~0U, 0);
 		d.report_fd = report[1];
 		setsid();
 		_exit(run(&d));

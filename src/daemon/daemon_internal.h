@@ -23,6 +23,9 @@ int helper_ready(struct helper *h, bool background);
 int helper_unmount(struct helper *h, bool lazy);
 void helper_end(struct helper *h); /* orderly: nothing is detached */
 
+/* From here on messages go to syslog, and nobody waits for the end of this process's output. */
+void leave_terminal(void);
+
 /* Makes the process list tell it from the daemon. */
 void process_title_set(const char *title);
 

@@ -117,7 +117,7 @@ static int answer(struct serving *s, char verb)
 	case VERB_MOUNT:
 		return do_mount(s);
 	case VERB_READY_SYSLOG:
-		log_to_syslog(true);
+		leave_terminal();
 		/* fall through */
 	case VERB_READY:
 		fs_tune(s->mountpoint);
