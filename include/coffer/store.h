@@ -94,7 +94,7 @@ bool store_may_write_home(struct store *s, uint64_t object);
 /* Allocates backing space (fallocate). -EOPNOTSUPP where the backing file system cannot. */
 int store_allocate(struct store *s, uint64_t object, uint64_t page, uint64_t count);
 
-/* Makes all commits up to `seq` durable, and the object's directly written pages with them (0: no object). */
+/* Makes all commits up to `seq` (0: all so far) durable, and the object's directly written pages with them (0: no object). */
 int store_sync(struct store *s, uint64_t object, uint64_t seq);
 int store_sync_all(struct store *s);
 

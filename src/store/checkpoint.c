@@ -139,8 +139,12 @@ static int sync_objects(struct store *s, struct dirty_object **objects, size_t c
 {
 	int r = 0;
 
-	if (count > SYNC_EACH_MAX || s->home.order_free)
-		return syncfs(s->backing_fd) < 0 ? -errno : 0;
+	if (count > SYNC_EACH_MAX || s->home.order_free) {
+		r = syncfs(s->backing_fd) < 0 ? -errno : 0;
+		for (size_t i = 0; r == 0 && i < count; i++)
+			home_name_synced(&s->home, objects[i]->number);
+		return r;
+	}
 	for (size_t i = 0; r == 0 && i < count; i++) {
 		struct home_file *f;
 
@@ -161,6 +165,8 @@ static int sync_objects(struct store *s, struct dirty_object **objects, size_t c
 				r = 0;
 		}
 	}
+	for (size_t i = 0; r == 0 && i < count; i++)
+		home_name_synced(&s->home, objects[i]->number);
 	return r;
 }
 
@@ -252,6 +258,10 @@ int store_checkpoint(struct store *s)
 	}
 	set_stuck(s, false);
 	if (s->mode == STORE_ACTIVE) {
+		/* What the next generation repeats of this one must be durable before this one's segment is reused. */
+		r = store_sync_log(s, s->first_seq);
+		if (r < 0)
+			return r;
 		r = log_start_segment(&s->log, !s->log.current, s->next_generation++);
 		if (r < 0)
 			store_fail(s, "preparing a segment of the log", r);

@@ -70,6 +70,7 @@ void home_close(struct home *h)
 	while (h->lru_head)
 		drop_file(h, h->lru_head);
 	map_free(&h->open);
+	map_free(&h->new_names);
 	if (h->objects_fd >= 0)
 		close(h->objects_fd);
 	h->objects_fd = -1;
@@ -77,19 +78,23 @@ void home_close(struct home *h)
 }
 
 /* Opens an object's file for both directions, or for reading alone where the backing directory is read-only. */
-static int open_object(struct home *h, uint64_t object, bool create)
+static int open_object(struct home *h, uint64_t object, bool create, bool *made)
 {
 	char path[PATH_SIZE], dir[PATH_SIZE];
-	int flags = O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | (create ? O_CREAT : 0);
+	int flags = O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
 
 	object_path(object, path);
-	int fd = openat(h->objects_fd, path, flags, 0600);
+	int fd = openat(h->objects_fd, path, flags);
 
 	if (fd < 0 && errno == ENOENT && create) {
-		object_dir(object, dir);
-		if (mkdirat(h->objects_fd, dir, 0700) < 0 && errno != EEXIST)
-			return -errno;
-		fd = openat(h->objects_fd, path, flags, 0600);
+		fd = openat(h->objects_fd, path, flags | O_CREAT | O_EXCL, 0600);
+		if (fd < 0 && errno == ENOENT) {
+			object_dir(object, dir);
+			if (mkdirat(h->objects_fd, dir, 0700) < 0 && errno != EEXIST)
+				return -errno;
+			fd = openat(h->objects_fd, path, flags | O_CREAT | O_EXCL, 0600);
+		}
+		*made = fd >= 0;
 	}
 	if (fd < 0 && (errno == EROFS || errno == EACCES) && !create)
 		fd = openat(h->objects_fd, path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
@@ -125,12 +130,14 @@ int home_get(struct home *h, uint64_t object, bool create, struct home_file **re
 	if (f) {
 		lru_unlink(h, f);
 	} else {
-		int fd = open_object(h, object, create);
+		bool made = false;
+		int fd = open_object(h, object, create, &made);
 
 		if (fd < 0)
 			return fd;
 		f = calloc(1, sizeof(*f));
-		if (!f || map_put(&h->open, object, f) < 0) {
+		if (!f || (made && map_put(&h->new_names, object + 1, (void *)1) < 0) ||
+		    map_put(&h->open, object, f) < 0) {
 			free(f);
 			close(fd);
 			return -ENOMEM;
@@ -216,6 +223,18 @@ int home_release(struct home *h, uint64_t object, uint64_t page, uint64_t count)
 	}
 	home_put(h, f);
 	return r;
+}
+
+bool home_name_is_new(struct home *h, uint64_t object)
+{
+	LOCK_SCOPE(&h->lock);
+	return map_get(&h->new_names, object + 1);
+}
+
+void home_name_synced(struct home *h, uint64_t object)
+{
+	LOCK_SCOPE(&h->lock);
+	map_remove(&h->new_names, object + 1);
 }
 
 int home_sync_name(struct home *h, uint64_t object)

@@ -24,6 +24,8 @@ struct home {
 	struct map open; /* object number -> struct home_file */
 	struct home_file *lru_head, *lru_tail;
 	size_t open_count;
+	struct map
+		new_names; /* object + 1 -> (void *)1: its file was made here, and its name is not known to be durable */
 };
 struct home_file {
 	uint64_t object;
@@ -41,6 +43,8 @@ int home_remove(struct home *h, uint64_t object); /* 0 also when there is none *
 bool home_exists(struct home *h, uint64_t object);
 int home_release(struct home *h, uint64_t object, uint64_t page, uint64_t count);
 int home_sync_name(struct home *h, uint64_t object); /* the directory that holds the object's file */
+bool home_name_is_new(struct home *h, uint64_t object);
+void home_name_synced(struct home *h, uint64_t object); /* after it was, not before */
 int home_each(struct home *h, int (*call)(void *arg, uint64_t object), void *arg);
 uint64_t home_max_pages(struct home *h);
 
@@ -180,9 +184,9 @@ struct store {
 	size_t reserved;     /* bytes of the log promised by store_begin */
 	bool stuck;          /* the last checkpoint met ENOSPC */
 	uint64_t next_generation;
+	uint64_t first_seq;   /* of the current generation: its start */
 	struct map orphans;   /* object + 1 -> (void *)1 */
 	struct map released;  /* object -> (void *)(generation of its last release) */
-	struct map new_names; /* object + 1 -> (void *)1: file made by store_write_home, name not synced; home.lock */
 	uint64_t space, space_pending; /* bytes free below, at the last look; accepted since */
 	uint64_t checkpoints, syncs;
 
@@ -198,8 +202,9 @@ struct store {
 	void (*on_interval)(void *arg);
 	void *on_interval_arg;
 };
-int store_checkpoint(struct store *s); /* writes `frozen` home; called by one thread at a time */
-int store_rotate(struct store *s);     /* current becomes frozen; log_lock held, frozen is NULL */
+int store_checkpoint(struct store *s);             /* writes `frozen` home; called by one thread at a time */
+int store_sync_log(struct store *s, uint64_t seq); /* makes the log durable up to `seq` */
+int store_rotate(struct store *s);                 /* current becomes frozen; log_lock held, frozen is NULL */
 void store_fail(struct store *s, const char *what, int error);
 int store_append_locked(struct store *s, const struct frame *frames, size_t count, uint64_t *ret_seq);
 size_t store_dirty_bytes(const struct store *s); /* of all pages in both generations; log_lock held */

@@ -110,15 +110,8 @@ bool store_may_write_home(struct store *s, uint64_t object)
 int store_write_home(struct store *s, uint64_t object, uint64_t page, unsigned count, const uint8_t *data)
 {
 	struct home_file *f;
-	int r = home_get(&s->home, object, false, &f);
+	int r = home_get(&s->home, object, true, &f);
 
-	if (r == -ENOENT) {
-		pthread_mutex_lock(&s->home.lock);
-		r = map_put(&s->new_names, object + 1, (void *)1);
-		pthread_mutex_unlock(&s->home.lock);
-		if (r == 0)
-			r = home_get(&s->home, object, true, &f);
-	}
 	if (r < 0)
 		return r;
 	r = pwrite_all(f->fd, data, (size_t)count * BLOCK_SIZE, (off_t)(page * BLOCK_SIZE));
@@ -141,7 +134,7 @@ int store_allocate(struct store *s, uint64_t object, uint64_t page, uint64_t cou
 
 /* ---- durability ---- */
 /* Makes the log durable up to `seq`. Those that wait for the lock find their work done by the one before: group commit. */
-static int sync_log(struct store *s, uint64_t seq)
+int store_sync_log(struct store *s, uint64_t seq)
 {
 	if (atomic_load(&s->durable_seq) >= seq)
 		return s->failed ? -EIO : 0;
@@ -171,11 +164,11 @@ static int sync_log(struct store *s, uint64_t seq)
 
 static int sync_name_if_new(struct store *s, uint64_t object)
 {
-	pthread_mutex_lock(&s->home.lock);
-	bool is_new = map_remove(&s->new_names, object + 1) != NULL;
+	int r = home_name_is_new(&s->home, object) ? home_sync_name(&s->home, object) : 0;
 
-	pthread_mutex_unlock(&s->home.lock);
-	return is_new ? home_sync_name(&s->home, object) : 0;
+	if (r == 0)
+		home_name_synced(&s->home, object);
+	return r;
 }
 
 static bool has_unsynced(struct store *s, uint64_t object)
@@ -228,8 +221,11 @@ int store_sync(struct store *s, uint64_t object, uint64_t seq)
 {
 	if (s->read_only || s->mode != STORE_ACTIVE)
 		return 0;
+	uint64_t before = last_seq(s);
+
+	if (!seq)
+		seq = before;
 	if (object && has_unsynced(s, object)) {
-		uint64_t before = last_seq(s);
 		int r = sync_home(s, object);
 
 		if (r < 0) {
@@ -240,55 +236,65 @@ int store_sync(struct store *s, uint64_t object, uint64_t seq)
 		if (r < 0)
 			return r;
 	}
-	return sync_log(s, seq);
+	return store_sync_log(s, seq);
 }
 
-static size_t list_unsynced(const struct generation *g, uint64_t *out, size_t max)
+/* Adds the objects of a generation that have unsynced pages. overlay_lock is held. */
+static int list_unsynced(const struct generation *g, uint64_t **list, size_t *count)
 {
-	size_t pos = 0, count = 0;
-	struct dirty_object *o;
+	size_t pos = 0;
 
-	while (g && (o = map_next(&g->objects, &pos, NULL))) {
+	for (struct dirty_object *o; g && (o = map_next(&g->objects, &pos, NULL));) {
 		if (!o->unsynced.count || o->removed_seq)
 			continue;
-		if (count < max)
-			out[count] = o->number;
-		count++;
+		if ((*count & (*count - 1)) == 0) { /* full, at each power of two */
+			uint64_t *bigger = realloc(*list, (*count ? *count * 2 : 1) * sizeof(*bigger));
+
+			if (!bigger)
+				return -ENOMEM;
+			*list = bigger;
+		}
+		(*list)[(*count)++] = o->number;
 	}
-	return count;
+	return 0;
+}
+
+static int sync_homes(struct store *s, const uint64_t *objects, size_t count)
+{
+	int r = 0;
+
+	if (count > SYNC_EACH_MAX)
+		return syncfs(s->backing_fd) < 0 ? -errno : 0;
+	for (size_t i = 0; r == 0 && i < count; i++)
+		r = sync_home(s, objects[i]);
+	return r;
 }
 
 int store_sync_all(struct store *s)
 {
-	uint64_t objects[2 * SYNC_EACH_MAX];
-	int r = 0;
+	AUTO_FREE uint64_t *objects = NULL;
+	size_t count = 0;
 
 	if (s->read_only || s->mode != STORE_ACTIVE)
 		return 0;
 	uint64_t before = last_seq(s);
 
-	if (atomic_load(&s->durable_seq) >= before)
-		return s->failed ? -EIO : 0;
 	pthread_rwlock_rdlock(&s->overlay_lock);
-	size_t count = list_unsynced(s->current, objects, SYNC_EACH_MAX);
-	size_t frozen = list_unsynced(s->frozen, objects + (count < SYNC_EACH_MAX ? count : 0), SYNC_EACH_MAX);
+	int r = list_unsynced(s->current, &objects, &count);
 
+	if (r == 0)
+		r = list_unsynced(s->frozen, &objects, &count);
 	pthread_rwlock_unlock(&s->overlay_lock);
-	if (count > SYNC_EACH_MAX || frozen > SYNC_EACH_MAX) {
-		if (syncfs(s->backing_fd) < 0)
-			r = -errno;
-		count = frozen =
-			0; /* left "unsynced" in the log until their generation is home: a replay looks again */
-	}
-	for (size_t i = 0; r == 0 && i < count + frozen; i++)
-		r = sync_home(s, objects[i]);
+	if (r < 0)
+		return r;
+	r = sync_homes(s, objects, count);
 	if (r < 0) {
 		store_fail(s, "syncing an object's file", r);
 		return -EIO;
 	}
-	if (count + frozen)
-		r = say_synced(s, objects, count + frozen, before, NULL);
-	return r < 0 ? r : sync_log(s, last_seq(s));
+	if (count)
+		r = say_synced(s, objects, count, before, NULL);
+	return r < 0 ? r : store_sync_log(s, last_seq(s));
 }
 
 /* ---- seeing in ---- */

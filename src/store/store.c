@@ -66,7 +66,6 @@ void store_free(struct store *s)
 	generation_free(s->frozen);
 	map_free(&s->orphans);
 	map_free(&s->released);
-	map_free(&s->new_names);
 	log_close(&s->log);
 	home_close(&s->home);
 	pthread_mutex_destroy(&s->sync_lock);
@@ -236,6 +235,7 @@ int store_rotate(struct store *s)
 	s->log.current = !s->log.current;
 	int r = start_generation(s, old->last_seq);
 
+	s->first_seq = next->last_seq;
 	if (r < 0)
 		store_fail(s, "starting a segment of the log", r);
 	return r;

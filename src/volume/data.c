@@ -399,7 +399,7 @@ int volume_fsync(struct volume *v, uint64_t number)
 	uint64_t seq = o->last_seq;
 
 	pthread_rwlock_unlock(&o->lock);
-	r = seq ? store_sync(v->store, number, seq) : store_sync_all(v->store); /* not known: it was out of the cache */
+	r = store_sync(v->store, number, seq); /* 0, not known, where it was out of the cache: then all */
 	object_put(v, o);
 	return r;
 }
