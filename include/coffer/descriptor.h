@@ -55,7 +55,6 @@ struct descriptor {
 	bool clean;           /* no epoch is open: the log is empty and to be ignored */
 	uint64_t epoch;       /* number of the last epoch opened */
 	uint8_t epoch_salt[EPOCH_SALT_SIZE]; /* of that epoch: its log's key derives from it */
-	bool settling; /* the last epoch ended unclean and its leftovers are not all settled yet */
 	uint32_t platform_version;            /* version of the platform key that wraps platform_volume_key */
 	uint8_t platform_volume_key[WRAPPED_KEY_SIZE];
 	size_t scope_count;

@@ -22,9 +22,8 @@ json_t *describe_descriptor(const struct descriptor *d)
 	hex_encode(d->volume_id, VOLUME_ID_SIZE, id);
 	for (size_t i = 0; i < d->scope_count; i++)
 		json_array_append_new(scopes, describe_scope(&d->scopes[i]));
-	return json_pack("{s:s, s:i, s:I, s:I, s:b, s:b, s:o}", "volume_id", id, "format", (int)d->format, "created",
-			 (json_int_t)d->created, "epoch", (json_int_t)d->epoch, "clean", d->clean, "settling",
-			 d->settling, "scopes", scopes);
+	return json_pack("{s:s, s:i, s:I, s:I, s:b, s:o}", "volume_id", id, "format", (int)d->format, "created",
+			 (json_int_t)d->created, "epoch", (json_int_t)d->epoch, "clean", d->clean, "scopes", scopes);
 }
 
 static const char *key_state_name(const struct control_facts *f, uint32_t scope)

@@ -137,7 +137,6 @@ int descriptor_parse(struct descriptor *d, const char *body, size_t len)
 	text_get_bool(&t, root, "clean", &d->clean);
 	text_get_number(&t, root, "epoch", 0, TEXT_NUMBER_MAX, &d->epoch);
 	text_get_hex(&t, root, "epoch_salt", d->epoch_salt, sizeof(d->epoch_salt));
-	text_get_bool(&t, root, "settling", &d->settling);
 	text_get_u32(&t, root, "platform_version", 1, &d->platform_version);
 	text_get_hex(&t, root, "platform_volume_key", d->platform_volume_key, sizeof(d->platform_volume_key));
 	parse_scopes(&t, root, d);

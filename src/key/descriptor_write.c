@@ -56,7 +56,6 @@ static void write_settings(struct text *t, const struct descriptor *d)
 	text_put_bool(t, root, "clean", d->clean);
 	text_put_number(t, root, "epoch", d->epoch);
 	text_put_hex(t, root, "epoch_salt", d->epoch_salt, sizeof(d->epoch_salt));
-	text_put_bool(t, root, "settling", d->settling);
 	text_put_number(t, root, "platform_version", d->platform_version);
 	text_put_hex(t, root, "platform_volume_key", d->platform_volume_key, sizeof(d->platform_volume_key));
 	scopes = text_put_list(t, root, "scopes");

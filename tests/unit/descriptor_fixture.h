@@ -33,7 +33,6 @@ static inline struct descriptor *sample(void)
 	d->sequence = 41;
 	d->next_object = 1ULL << 40;
 	d->clean = false;
-	d->settling = true;
 	d->epoch = 7;
 	d->platform_version = 3;
 	for (int i = 0; i < 2; i++) {

@@ -22,7 +22,6 @@ Test(descriptor, what_is_stored_is_loaded)
 	cr_assert_eq(e->sequence, 42);
 	cr_assert_eq(e->next_object, 1ULL << 40);
 	cr_assert_eq(e->clean, false);
-	cr_assert_eq(e->settling, true);
 	cr_assert_eq(e->epoch, 7);
 	cr_assert_arr_eq(e->epoch_salt, d->epoch_salt, sizeof(d->epoch_salt));
 	cr_assert_eq(e->platform_version, 3);
