@@ -135,6 +135,18 @@ static bool removed_since(struct store *s, uint64_t object)
 	return removed;
 }
 
+static int sync_file(struct store *s, uint64_t object)
+{
+	struct home_file *f;
+	int r = home_get(&s->home, object, false, &f);
+
+	if (r < 0)
+		return r == -ENOENT ? 0 : r; /* nothing of it is home, or it was removed meanwhile */
+	r = fdatasync(f->fd) < 0 ? -errno : 0;
+	home_put(&s->home, f);
+	return r;
+}
+
 static int sync_objects(struct store *s, struct dirty_object **objects, size_t count)
 {
 	int r = 0;
@@ -145,25 +157,14 @@ static int sync_objects(struct store *s, struct dirty_object **objects, size_t c
 			home_name_synced(&s->home, objects[i]->number);
 		return r;
 	}
+	/* In order of their numbers: those that share a folder stand together. */
 	for (size_t i = 0; r == 0 && i < count; i++) {
-		struct home_file *f;
-
-		if (!objects[i]->removed_seq) {
-			r = home_get(&s->home, objects[i]->number, false, &f);
-			if (r == -ENOENT) {
-				r = 0;
-				continue;
-			}
-			if (r == 0) {
-				r = fdatasync(f->fd) < 0 ? -errno : 0;
-				home_put(&s->home, f);
-			}
-		}
-		if (r == 0 && (i + 1 == count || objects[i + 1]->number >> 12 != objects[i]->number >> 12)) {
+		if (!objects[i]->removed_seq)
+			r = sync_file(s, objects[i]->number);
+		if (r == 0 && (i + 1 == count || objects[i + 1]->number >> 12 != objects[i]->number >> 12))
 			r = home_sync_name(&s->home, objects[i]->number);
-			if (r == -ENOENT) /* only removals, in a folder that is not there */
-				r = 0;
-		}
+		if (r == -ENOENT) /* a folder that is not there: none of them has a file */
+			r = 0;
 	}
 	for (size_t i = 0; r == 0 && i < count; i++)
 		home_name_synced(&s->home, objects[i]->number);
@@ -315,13 +316,15 @@ static void keeper_checkpoint(struct store *s)
 	(void)store_checkpoint(s); /* has said what went wrong */
 }
 
-_Thread_local bool this_is_keeper;
+bool keeper_is_self(const struct store *s)
+{
+	return s->thread_runs && pthread_equal(s->thread, pthread_self());
+}
 
 static void *keeper_run(void *arg)
 {
 	struct store *s = arg;
 
-	this_is_keeper = true;
 	for (;;) {
 		bool wanted = keeper_wait(s);
 

@@ -209,7 +209,7 @@ void store_fail(struct store *s, const char *what, int error);
 int store_append_locked(struct store *s, const struct frame *frames, size_t count, uint64_t *ret_seq);
 size_t store_dirty_bytes(const struct store *s); /* of all pages in both generations; log_lock held */
 int store_read_bulk(struct store *s, const struct overlay_page *p, unsigned count, uint8_t *out); /* contiguous there */
-extern _Thread_local bool this_is_keeper; /* true in the background thread */
+bool keeper_is_self(const struct store *s); /* called by the background thread */
 int keeper_start(struct store *s);
 void keeper_stop(struct store *s);
 

@@ -35,15 +35,18 @@ static unsigned read_overlay(struct store *s, uint64_t object, uint64_t page, un
 	const struct dirty_object *now = map_get(&s->current->objects, object);
 	const struct dirty_object *before = s->frozen ? map_get(&s->frozen->objects, object) : NULL;
 
+	bool removed = (now && now->removed_seq) || (before && before->removed_seq);
+
 	for (unsigned i = 0; (now || before) && i < count; i++) {
 		const struct overlay_page *p = find_page(now, before, page + i);
-
-		have[i] = p != NULL;
-		if (!p)
-			continue;
 		uint8_t *out = buf + (size_t)i * BLOCK_SIZE;
 
-		found++;
+		have[i] = p || removed;
+		found += have[i];
+		if (removed) /* its file may still be there: it must not come back by its number */
+			memset(out, 0, BLOCK_SIZE);
+		if (removed || !p)
+			continue;
 		if (p->bulk) {
 			*error = *error ? *error : store_read_bulk(s, p, 1, out);
 			continue;

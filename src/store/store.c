@@ -339,7 +339,7 @@ static int wait_for_room(struct store *s, size_t need, bool removal)
 		}
 		want_checkpoint(s);
 		/* Only the background thread makes room: where it asks for itself (on_interval), it would wait for ever. */
-		if (this_is_keeper)
+		if (keeper_is_self(s))
 			return -EAGAIN;
 		while (s->checkpoints == checkpoints && !s->failed && !s->stuck)
 			pthread_cond_wait(&s->room, &s->log_lock);
