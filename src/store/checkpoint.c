@@ -318,13 +318,17 @@ static void keeper_checkpoint(struct store *s)
 
 bool keeper_is_self(const struct store *s)
 {
-	return s->thread_runs && pthread_equal(s->thread, pthread_self());
+	return s->thread_known && pthread_equal(s->thread_self, pthread_self());
 }
 
 static void *keeper_run(void *arg)
 {
 	struct store *s = arg;
 
+	pthread_mutex_lock(&s->log_lock);
+	s->thread_self = pthread_self();
+	s->thread_known = true;
+	pthread_mutex_unlock(&s->log_lock);
 	for (;;) {
 		bool wanted = keeper_wait(s);
 

@@ -184,9 +184,9 @@ struct store {
 	size_t reserved;     /* bytes of the log promised by store_begin */
 	bool stuck;          /* the last checkpoint met ENOSPC */
 	uint64_t next_generation;
-	uint64_t first_seq;   /* of the current generation: its start */
-	struct map orphans;   /* object + 1 -> (void *)1 */
-	struct map released;  /* object -> (void *)(generation of its last release) */
+	uint64_t first_seq;            /* of the current generation: its start */
+	struct map orphans;            /* object + 1 -> (void *)1 */
+	struct map released;           /* object -> (void *)(generation of its last release) */
 	uint64_t space, space_pending; /* bytes free below, at the last look; accepted since */
 	uint64_t checkpoints, syncs;
 
@@ -196,6 +196,8 @@ struct store {
 
 	pthread_t thread;
 	bool thread_runs, thread_stop;
+	pthread_t thread_self; /* what the thread says of itself; log_lock */
+	bool thread_known;
 	pthread_cond_t wake; /* with log_lock */
 	bool wanted;         /* a checkpoint is wanted now */
 	unsigned interval;   /* seconds */
@@ -209,7 +211,7 @@ void store_fail(struct store *s, const char *what, int error);
 int store_append_locked(struct store *s, const struct frame *frames, size_t count, uint64_t *ret_seq);
 size_t store_dirty_bytes(const struct store *s); /* of all pages in both generations; log_lock held */
 int store_read_bulk(struct store *s, const struct overlay_page *p, unsigned count, uint8_t *out); /* contiguous there */
-bool keeper_is_self(const struct store *s); /* called by the background thread */
+bool keeper_is_self(const struct store *s); /* called by the background thread; log_lock held */
 int keeper_start(struct store *s);
 void keeper_stop(struct store *s);
 
