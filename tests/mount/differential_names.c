@@ -177,6 +177,18 @@ static void run_rename(struct state *state, int side, const struct args *args, s
 	result_set(result, ret);
 }
 
+/* xfs takes the change of ".." in an exchanged directory for a modification, ext4 does not: make the times equal again. */
+static void same_times(struct state *state, const char *path)
+{
+	const struct timespec times[2] = { { .tv_nsec = UTIME_OMIT }, { .tv_sec = 1000000000 } };
+	struct stat st;
+
+	if (fstatat(state->root[NATIVE], path, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISDIR(st.st_mode))
+		return;
+	for (int side = 0; side < SIDES; side++)
+		utimensat(state->root[side], path, times, AT_SYMLINK_NOFOLLOW);
+}
+
 static void done_rename(struct state *state, const struct args *args)
 {
 	struct model *model = &state->model;
@@ -189,6 +201,8 @@ static void done_rename(struct state *state, const struct args *args)
 	stat_text(state, &st, text);
 	if (args->flags & RENAME_EXCHANGE) {
 		model_exchange(model, args->node, args->other);
+		same_times(state, args->path);
+		same_times(state, args->other_path);
 	} else if (gone) {
 		if (args->other > 0)
 			model_remove(model, args->other);
