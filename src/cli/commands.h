@@ -8,7 +8,7 @@
 #include <coffer/daemon.h>
 #include <coffer/util.h>
 
-/* argv[0] is the command's name. Returns the program's exit code. */
+/* argv[0] is "coffer" and the command's name. Returns the program's exit code. */
 typedef enum exit_code command_run(int argc, char **argv);
 command_run command_create, command_mount, command_umount, command_status, command_fsck;
 

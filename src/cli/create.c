@@ -26,9 +26,10 @@ static enum exit_code create(const char *path, const char *key_uri, enum suite s
 	char backing[PATH_MAX];
 	AUTO_CLOSE int fd = -1;
 	enum exit_code code;
+	bool made = mkdir(path, 0700) == 0;
 	int r;
 
-	if (mkdir(path, 0700) < 0 && errno != EEXIST) {
+	if (!made && errno != EEXIST) {
 		log_error("%s: %s", path, strerror(errno));
 		return EXIT_IO;
 	}
@@ -47,6 +48,8 @@ static enum exit_code create(const char *path, const char *key_uri, enum suite s
 		log_error("%s: not empty; a new volume needs an empty directory", path);
 	if (r == 0)
 		say_what_was_made(backing, key_uri, suite, c);
+	else if (made)
+		rmdir(backing);
 	return exit_code_of(r);
 }
 
@@ -84,7 +87,7 @@ enum exit_code command_create(int argc, char **argv)
 	}
 	if (infrastructure && strcmp(integrity, "none") == 0) {
 		log_error(
-			"--infrastructure cannot go with --integrity none: its second encryption is authenticated by nature");
+			"--infrastructure cannot go with --integrity none: the second encryption needs the tags that none leaves out");
 		return EXIT_USAGE;
 	}
 	return create(argv[optind], key_uri,

@@ -31,7 +31,7 @@ static const struct {
 	{ EXIT_OTHER, "failed for a reason not listed here" },
 	{ EXIT_USAGE, "wrong command, option or setting" },
 	{ EXIT_NOT_A_VOLUME, "there is no volume, or its descriptor cannot be read" },
-	{ EXIT_WRONG_KEY, "the key does not open the volume, or the descriptor was altered" },
+	{ EXIT_WRONG_KEY, "the key does not open the volume" },
 	{ EXIT_KEY_REFUSED, "the key is not there or may not be used" },
 	{ EXIT_BUSY, "the volume is served already, or the mount is in use" },
 	{ EXIT_EXISTS, "the directory for a new volume is not empty" },
@@ -39,7 +39,7 @@ static const struct {
 	{ EXIT_CHANGED, "the volume is not what this machine saw last" },
 	{ EXIT_MOUNT_POINT, "the mount point cannot be used" },
 	{ EXIT_IO, "the backing directory failed" },
-	{ EXIT_DAMAGED, "fsck found errors" },
+	{ EXIT_DAMAGED, "fsck found errors, or the descriptor was altered" },
 	{ EXIT_NOT_WRITTEN, "unmounted, but the last state could not be written; the log has it" },
 	{ EXIT_NOT_MOUNTED, "no volume is mounted there" },
 };

@@ -15,6 +15,8 @@ const struct command commands[] = {
 
 int main(int argc, char **argv)
 {
+	static char name[32];
+
 	process_title_start(argc, argv);
 	if (argc < 2) {
 		print_help(stderr);
@@ -28,9 +30,13 @@ int main(int argc, char **argv)
 		printf("coffer %s\n", COFFER_VERSION);
 		return EXIT_DONE;
 	}
-	for (const struct command *c = commands; c->name; c++)
-		if (strcmp(c->name, argv[1]) == 0)
+	for (const struct command *c = commands; c->name; c++) {
+		if (strcmp(c->name, argv[1]) == 0) {
+			snprintf(name, sizeof(name), "coffer %s", c->name);
+			argv[1] = name; /* as getopt begins its messages */
 			return (int)c->run(argc - 1, argv + 1);
+		}
+	}
 	fprintf(stderr, "coffer: there is no command '%s'; see coffer --help\n", argv[1]);
 	return EXIT_USAGE;
 }

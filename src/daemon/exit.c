@@ -11,6 +11,8 @@ enum exit_code exit_code_of(int r)
 		return EXIT_NOT_A_VOLUME;
 	case EBADMSG:
 		return EXIT_WRONG_KEY;
+	case EUCLEAN:
+		return EXIT_DAMAGED;
 	case ENOENT: /* no such key */
 	case EACCES:
 	case ENOKEY:

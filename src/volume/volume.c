@@ -1,4 +1,5 @@
 /* Life of a volume: made, opened (and recovered), closed. */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -140,22 +141,30 @@ static int make_root(struct volume *v)
 	return r < 0 ? r : store_settle(v->store);
 }
 
+static int check_empty(int backing_fd)
+{
+	int fd = openat(backing_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
+	const struct dirent *e;
+	int r = dir ? 0 : -errno;
+
+	while (dir && (e = readdir(dir)) != NULL)
+		if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
+			r = -ENOTEMPTY;
+	if (dir)
+		closedir(dir);
+	else if (fd >= 0)
+		close(fd);
+	return r;
+}
+
 int volume_create(int backing_fd, enum suite suite, const char *key_uri, const char *state_dir)
 {
 	struct volume *v = volume_new(backing_fd, false, state_dir);
 	int r = v ? 0 : -ENOMEM;
 
-	if (r == 0 && faccessat(backing_fd, DESCRIPTOR_NAME, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
-		r = -ENOTEMPTY;
-	if (r == 0) {
-		r = store_format(backing_fd);
-		if (r == -EEXIST)
-			r = -ENOTEMPTY;
-	}
-	if (r == 0) {
-		v->lock_fd = lock_backing(backing_fd, false);
-		r = v->lock_fd < 0 ? v->lock_fd : 0;
-	}
+	if (r == 0)
+		r = check_empty(backing_fd);
 	if (r == 0) {
 		v->d = descriptor_new(suite);
 		r = v->d ? 0 : -ENOMEM;
@@ -164,6 +173,15 @@ int volume_create(int backing_fd, enum suite suite, const char *key_uri, const c
 		v->d->clean = true;
 		v->d->next_object = ROOT_OBJECT + 1;
 		r = keys_create(v->d, key_uri, state_dir, &v->keys);
+	}
+	if (r == 0) { /* after what may be refused: then nothing is left behind */
+		r = store_format(backing_fd);
+		if (r == -EEXIST)
+			r = -ENOTEMPTY;
+	}
+	if (r == 0) {
+		v->lock_fd = lock_backing(backing_fd, false);
+		r = v->lock_fd < 0 ? v->lock_fd : 0;
 	}
 	if (r == 0)
 		r = store_new(backing_fd, false, &v->store);

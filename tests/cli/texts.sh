@@ -7,7 +7,7 @@ good=0 bad=0
 
 # Paths, ids, times and numbers that differ from run to run get names.
 normalise() {
-	sed -E -e "s|$TEST_TMP|TMP|g" -e 's/platform-[0-9a-f]{16}/platform-ID/g' -e 's/\b[0-9a-f]{32}\b/ID/g' \
+	sed -E -e "s|$TEST_TMP|TMP|g" -e 's/platform-[0-9a-f]{16}/platform-ID/g' -e 's/\b[0-9a-f]{32}\b/ID/g' -e 's/\b[0-9a-f]{16}\b/KEY-ID/g' \
 		-e 's/[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9:]{8} UTC/TIME/' -e 's/by process [0-9]+/by process PID/' \
 		-e 's/"(pid|created)": [0-9]+/"\1": NUMBER/' -e 's/, (io_uring|.dev.fuse), by/, TRANSPORT, by/' \
 		-e 's/"transport": "[^"]*"/"transport": TRANSPORT/' -e 's/[0-9]+ (bytes, )[0-9]+ (pages)/N \1N \2/' \

@@ -30,6 +30,16 @@ not() { ! "$@"; }
 is_running() { [[ -e /proc/$1 && $(sed -n 's/^State:.\(.\).*/\1/p' "/proc/$1/status" 2>/dev/null) != [ZX] ]]; }
 checksum() { (cd "$1" && find . -type f -exec sha256sum {} + | sort && find . | sort) | sha256sum; }
 
+# What is changed outside of TEST_TMP is put back, whatever happens.
+switch=/sys/module/fuse/parameters/enable_uring
+was=$(cat "$switch" 2>/dev/null || true)
+device_mode=$(stat -c %a /dev/fuse)
+put_back() {
+	[[ -z $was ]] || printf '%s' "$was" >"$switch"
+	chmod "$device_mode" /dev/fuse
+}
+trap 'status=$?; put_back; (exit $status); test_end' EXIT
+
 make_volume "$b"
 mkdir "$mnt"
 
@@ -152,7 +162,7 @@ cp -p "$b/coffer.volume" "$TEST_TMP/older"
 cp -p "$b/coffer.volume" "$TEST_TMP/newer"
 sed 's/name = "default"/name = "defaulT"/' "$TEST_TMP/newer" >"$b/coffer.volume"
 cmp -s "$TEST_TMP/newer" "$b/coffer.volume" && fail "the descriptor has no text to edit"
-code 4 "$COFFER" mount "$b" "$mnt"
+code 12 "$COFFER" mount "$b" "$mnt"
 cp -p "$TEST_TMP/older" "$b/coffer.volume"
 code 9 "$COFFER" mount "$b" "$mnt"
 cp -p "$TEST_TMP/newer" "$b/coffer.volume"
@@ -169,9 +179,7 @@ ok
 [[ $(findmnt -nro OPTIONS --mountpoint "$mnt") == *nosuid*nodev*noexec* ]] || fail "mount flags did not get through"
 "$COFFER" umount "$mnt"
 ok
-switch=/sys/module/fuse/parameters/enable_uring
 if [[ -w $switch ]]; then
-	was=$(cat "$switch")
 	"$COFFER" mount "$b" "$mnt" -o uring=on
 	expect two "$(cat "$mnt/file")" "contents by io_uring"
 	head -c 4000000 /dev/urandom >"$TEST_TMP/random"
@@ -239,7 +247,6 @@ ok
 user=(setpriv --reuid 65534 --regid 65534 --clear-groups env "HOME=$TEST_TMP/home" "COFFER_STATE_DIR=" "COFFER_CONFIG=")
 mkdir "$TEST_TMP/home" "$TEST_TMP/umnt"
 chown 65534:65534 "$TEST_TMP/home" "$TEST_TMP/umnt"
-device_mode=$(stat -c %a /dev/fuse)
 chmod 666 /dev/fuse # as distributions have it
 "${user[@]}" "$COFFER" create "$TEST_TMP/home/vol"
 "${user[@]}" "$COFFER" mount "$TEST_TMP/home/vol" "$TEST_TMP/umnt"
@@ -253,7 +260,6 @@ pid=$("${user[@]}" "$COFFER" status "$TEST_TMP/umnt" --json | sed -n 's/.*"pid":
 kill -TERM "$pid"
 await 30 not is_running "$pid"
 is_mounted "$TEST_TMP/umnt" && fail "a user's mount is there after SIGTERM"
-chmod "$device_mode" /dev/fuse
 ok
 
 # ---- confined: no new privileges, a filter, no core dumps ----

@@ -179,6 +179,7 @@ Test(exit_codes, what_opening_a_volume_answers)
 		{ -EKEYREJECTED, EXIT_CHANGED },
 		{ -EIO, EXIT_IO },
 		{ -ENOSPC, EXIT_IO },
+		{ -EUCLEAN, EXIT_DAMAGED },
 		{ -ENOMEM, EXIT_OTHER },
 	};
 
