@@ -242,7 +242,8 @@ static bool is_empty(const uint8_t *body)
 	return memcmp(body, zeros, PAGE_BODY) == 0;
 }
 
-/* Takes a page out of the tree, and the map pages above that it leaves empty. */
+/* Takes a page out of the tree, and the map pages above that it leaves empty. What is not staged need not be: with its bit gone
+ * from the staged map it is not there. (A large file has too many tag pages to stage them all.) */
 static int drop_page(struct change *ch, struct object *o, unsigned level, uint64_t index)
 {
 	const struct meta *m = change_staged(ch, o);
@@ -251,11 +252,8 @@ static int drop_page(struct change *ch, struct object *o, unsigned level, uint64
 	for (;; level++, index /= MAP_FANOUT) {
 		struct staged_page *p = change_page(ch, o, level, index);
 
-		if (!p)
-			p = change_add_page(ch, o, level, index);
-		if (!p)
-			return -ENOMEM;
-		p->dropped = true;
+		if (p)
+			p->dropped = true;
 		r = set_bit(ch, o, level, index, false);
 		if (r < 0 || level == m->height)
 			return r;
