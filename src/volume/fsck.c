@@ -182,9 +182,9 @@ static void check_dir(struct fsck *f, uint64_t number)
 		subdirs += S_ISDIR(e.type);
 		check_entry(f, number, name, &e);
 	}
-	if (o->m->nlink != 2 + subdirs)
+	if (link_count(o) != 2 + subdirs)
 		say(f, "object %" PRIu64 ": its link count is %u, and it has %" PRIu64 " directories", number,
-		    o->m->nlink, subdirs);
+		    link_count(o), subdirs);
 	object_put(f->v, o);
 }
 

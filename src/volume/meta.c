@@ -1,5 +1,6 @@
 /* The header of an object, on disk and in memory (FORMAT.md, "The header"). */
 #include <assert.h>
+#include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
 
@@ -101,6 +102,8 @@ static int decode_body(const uint8_t *b, size_t len, struct meta *m)
 	m->target_len = get_le16(b + 122);
 	memcpy(m->root, b + 124, sizeof(m->root));
 	if (m->flags & ~META_FLAGS_KNOWN || m->height > LEVELS || m->tag_count > HEADER_TAGS || m->size > INT64_MAX ||
+	    m->names_len > NAMES_MAX || m->xattr_len > XATTR_INLINE || m->target_len > TARGET_INLINE ||
+	    (m->target_len && m->target_len != m->size) || !IFTODT(m->mode) || m->mode & ~(mode_t)(S_IFMT | 07777) ||
 	    meta_var_len(m) > len - BODY_FIXED)
 		return -EIO;
 	memcpy(m->var, b + BODY_FIXED, meta_var_len(m));
