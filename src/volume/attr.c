@@ -62,35 +62,6 @@ int volume_describe(struct volume *v, uint64_t number, uint32_t *ret_scope, uint
 	return 0;
 }
 
-/* The access control list follows the mode: its owner, mask (or group) and others entries are the mode bits. */
-static int set_mode(struct change *ch, struct object *o, struct meta *m, mode_t mode)
-{
-	const uint8_t *blob, *acl;
-	size_t len, acl_len;
-	int r = xattrs_load(ch->v, o, &blob, &len);
-
-	m->mode = (m->mode & S_IFMT) | (mode & 07777);
-	if (r < 0)
-		return r;
-	acl = xattr_find(blob, len, ACL_ACCESS, &acl_len);
-	if (!acl)
-		return 0;
-
-	uint8_t *copy = malloc(acl_len), *made = NULL;
-	size_t made_len;
-
-	if (!copy)
-		return -ENOMEM;
-	memcpy(copy, acl, acl_len);
-	acl_chmod(copy, acl_len, mode);
-	r = blob_set(blob, len, ACL_ACCESS, copy, acl_len, &made, &made_len);
-	if (r == 0)
-		r = xattrs_store(ch, o, made, made_len);
-	free(made);
-	free(copy);
-	return r;
-}
-
 static void set_times(struct meta *m, const struct stat *st, unsigned set)
 {
 	struct timespec t = now();
@@ -127,10 +98,10 @@ static int set_attributes(struct change *ch, struct object *o, const struct stat
 			m->gid = st->st_gid;
 	}
 	drop_privileges(m, set & SET_KILL_ALL ? KILL_ALL_IDS : set & SET_KILL_SUIDGID ? KILL_IDS : KEEP_IDS);
-	if (r == 0 && set & (SET_SIZE | SET_UID | SET_GID))
-		r = xattrs_remove_capability(ch, o);
-	if (r == 0 && set & SET_MODE)
-		r = set_mode(ch, o, m, st->st_mode);
+	if (set & SET_MODE)
+		m->mode = (m->mode & S_IFMT) | (st->st_mode & 07777);
+	if (r == 0 && set & (SET_SIZE | SET_UID | SET_GID | SET_MODE))
+		r = xattrs_follow(ch, o, set & SET_MODE, set & (SET_SIZE | SET_UID | SET_GID));
 	set_times(m, st, set);
 	if (set & (SET_ATIME | SET_ATIME_NOW)) {
 		pthread_mutex_lock(&o->page_lock);

@@ -201,7 +201,7 @@ static int touch_content(struct change *ch, struct object *o, struct meta **ret,
 		return S_ISDIR((*ret)->mode) ? -EISDIR : -EINVAL;
 	(*ret)->mtime = (*ret)->ctime = now();
 	drop_privileges(*ret, kill);
-	return xattrs_remove_capability(ch, o);
+	return xattrs_follow(ch, o, false, true);
 }
 
 /* Pieces are aligned, so that no block is written twice, and fit a transaction. */

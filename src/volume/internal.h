@@ -222,7 +222,9 @@ void dir_discard(struct change *ch);
 /* ---- xattr.c, acl.c ---- */
 int xattrs_load(struct volume *v, struct object *o, const uint8_t **ret, size_t *ret_len);
 const uint8_t *xattr_find(const uint8_t *blob, size_t len, const char *name, size_t *ret_size); /* NULL: absent */
-int xattrs_remove_capability(struct change *ch, struct object *o);
+/* What follows in the attributes of a staged object: with `content` changed a capability goes, and with its new `mode` staged
+ * the access control list's owner, mask (or group) and others entries become the mode bits. Once in a change. */
+int xattrs_follow(struct change *ch, struct object *o, bool mode, bool content);
 /* POSIX.1e draft 17 access control lists, in the kernel's xattr form (version 2). */
 #define ACL_ACCESS  "system.posix_acl_access"
 #define ACL_DEFAULT "system.posix_acl_default"

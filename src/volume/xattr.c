@@ -223,9 +223,52 @@ static int set_one(struct change *ch, struct object *o, const char *name, const 
 	return r;
 }
 
-int xattrs_remove_capability(struct change *ch, struct object *o)
+/* *blob: replaced, and freed if it was made here before. */
+static int edit_blob(const uint8_t **blob, size_t *len, uint8_t **made, const char *name, const void *value,
+		     size_t size)
 {
-	return change_staged(ch, o)->flags & META_CAPABILITY ? set_one(ch, o, CAPABILITY, NULL, 0, 0) : 0;
+	uint8_t *next;
+	int r = blob_set(*blob, *len, name, value, size, &next, len);
+
+	if (r < 0)
+		return r;
+	free(*made);
+	*blob = *made = next;
+	return 0;
+}
+
+/* Both at once: what is staged of the attributes is not read again. */
+int xattrs_follow(struct change *ch, struct object *o, bool mode, bool content)
+{
+	struct meta *m = change_staged(ch, o);
+	uint8_t *made = NULL, *acl = NULL;
+	const uint8_t *blob, *found;
+	size_t len, size;
+
+	content = content && m->flags & META_CAPABILITY;
+	if (!content && !mode)
+		return 0;
+	int r = xattrs_load(ch->v, o, &blob, &len);
+
+	if (r == 0 && content) {
+		m->flags &= ~(uint32_t)META_CAPABILITY;
+		r = edit_blob(&blob, &len, &made, CAPABILITY, NULL, 0);
+	}
+	found = r == 0 && mode ? xattr_find(blob, len, ACL_ACCESS, &size) : NULL;
+	if (found) {
+		acl = malloc(size);
+		r = acl ? 0 : -ENOMEM;
+	}
+	if (acl) {
+		memcpy(acl, found, size);
+		acl_chmod(acl, size, m->mode);
+		r = edit_blob(&blob, &len, &made, ACL_ACCESS, acl, size);
+	}
+	if (r == 0 && made)
+		r = xattrs_store(ch, o, made, len);
+	free(acl);
+	free(made);
+	return r;
 }
 
 /* Setting the access list sets the mode; one that says no more than the mode does is not kept. */
