@@ -256,7 +256,9 @@ static int recover(struct volume *v)
 	if (r == 0 && !v->read_only)
 		r = store_settle(v->store);
 	if (r < 0)
-		log_error("the volume was not unmounted, and recovering it failed: %s", strerror(-r));
+		log_error("the volume was not unmounted, and recovering it failed: %s%s", strerror(-r),
+			  r == -ENOSPC || r == -EDQUOT ? "; make room in the backing file system, or mount with -o ro"
+						       : "");
 	else
 		log_notice("the volume was not unmounted: %" PRIu64 " log records replayed, %" PRIu64
 			   " open files without a name removed",
