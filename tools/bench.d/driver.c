@@ -19,7 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { BLOCK = 4096, CHUNK = 1 << 20, DIRS = 100 };
+enum { BLOCK = 4096, CHUNK = 1 << 20, DIRS = 100, PASSES = 20 };
 
 static struct {
 	const char *dir;
@@ -279,12 +279,14 @@ static void stat_each(void)
 	struct stat st;
 
 	start();
-	for (unsigned i = 0; i < cfg.files; i++) {
+	for (unsigned n = 0; n < PASSES * cfg.files; n++) {
+		unsigned i = n % cfg.files;
+
 		small_path(path, i, "");
 		if (stat(path, &st) || (size_t)st.st_size != small_size(i))
 			err(1, "stat %s", path);
 	}
-	stop(cfg.files);
+	stop(PASSES * cfg.files);
 }
 
 static void read_each(void)
