@@ -175,6 +175,7 @@ struct store {
 	struct home home;
 	struct log log;
 	uint64_t max_pages;
+	size_t max_payload; /* bytes; does not change while the store is active */
 
 	pthread_mutex_t sync_lock;
 	atomic_uint_fast64_t durable_seq; /* every chunk up to it is durable */

@@ -320,9 +320,7 @@ uint64_t store_max_pages(const struct store *s)
 
 size_t store_max_payload(const struct store *s)
 {
-	size_t size = s->log.segments[s->log.current].size, part = size / 4;
-
-	return s->mode != STORE_ACTIVE || part > COMMIT_MAX / 2 ? COMMIT_MAX / 2 : part;
+	return s->max_payload;
 }
 
 bool store_failed(const struct store *s)

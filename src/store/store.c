@@ -38,6 +38,7 @@ int store_new(int backing_fd, bool read_only, struct store **ret)
 	s->backing_fd = backing_fd;
 	s->read_only = read_only;
 	s->next_generation = 1;
+	s->max_payload = COMMIT_MAX / 2;
 	pthread_mutex_init(&s->sync_lock, NULL);
 	pthread_mutex_init(&s->log_lock, NULL);
 	pthread_rwlock_init(&s->overlay_lock, NULL);
@@ -198,6 +199,9 @@ int store_activate(struct store *s, const struct kdf *structure, const uint8_t *
 		r = log_start_segment(&s->log, i, s->current->number + i);
 	if (r < 0)
 		return r;
+	for (unsigned i = 0; i < SEGMENTS; i++)
+		if (s->max_payload > s->log.segments[i].size / 4)
+			s->max_payload = s->log.segments[i].size / 4;
 	s->next_generation = s->current->number + SEGMENTS;
 	s->log.current = 0;
 	s->log.next_seq = 1;
@@ -547,6 +551,8 @@ int store_commit(struct txn *t, uint64_t *ret_seq)
 
 		if (s->failed)
 			r = -EROFS;
+		else if (t->frames_len > COMMIT_MAX || payload > COMMIT_MAX)
+			r = -E2BIG; /* it would not be replayed */
 		else if (s->current->log_used + others + chunk_size(t->frames_len, payload) >
 			 s->log.segments[s->log.current].size)
 			r = -ENOSPC;
