@@ -210,6 +210,21 @@ static int make_hole(struct volume *v, struct object *o, uint64_t block)
 	return r;
 }
 
+/* Without integrity a lost page is known by what the backing file system has in its place: at least one sector of zeros, which
+ * ciphertext is not. */
+static int looks_lost(struct volume *v, struct object *o, uint64_t page, bool *ret)
+{
+	enum { SECTOR = 512 };
+	static const uint8_t zeros[SECTOR];
+	uint8_t raw[BLOCK_SIZE];
+	int r = cryptor_suite(o->cryptor) == SUITE_XTS ? store_read(v->store, o->number, page, 1, raw) : 0;
+
+	*ret = false;
+	for (unsigned at = 0; r == 0 && cryptor_suite(o->cryptor) == SUITE_XTS && at < BLOCK_SIZE; at += SECTOR)
+		*ret = *ret || memcmp(raw + at, zeros, SECTOR) == 0;
+	return r;
+}
+
 /* A page that went home directly and was not synced may not have got there: then it is a hole again. */
 static int verify_unsynced(void *arg, uint64_t number, uint64_t page)
 {
@@ -223,7 +238,14 @@ static int verify_unsynced(void *arg, uint64_t number, uint64_t page)
 		return 0; /* the object did not get as far as the log; orphans and fsck see to it */
 	if (r < 0)
 		return r;
-	if (data_read(v, NULL, o, block, 1, plain) == -EIO) {
+	bool lost;
+
+	r = looks_lost(v, o, page, &lost);
+	if (r == 0 && !lost) {
+		r = data_read(v, NULL, o, block, 1, plain);
+		lost = r == -EIO;
+	}
+	if (lost) {
 		log_notice("object %" PRIu64 ": block %" PRIu64
 			   " was new and not synced when the daemon stopped: it reads as "
 			   "zeros",
@@ -329,9 +351,9 @@ int volume_open(int backing_fd, const struct volume_options *o, struct volume **
 }
 
 /* ---- closing ---- */
-static void remove_orphans(struct volume *v)
+static int remove_orphans(struct volume *v)
 {
-	for (;;) {
+	for (int r = 0, error = 0;; error = r && r != -EBUSY ? r : error) {
 		size_t pos = 0;
 		uint64_t number;
 
@@ -344,8 +366,8 @@ static void remove_orphans(struct volume *v)
 		}
 		pthread_mutex_unlock(&v->cache_lock);
 		if (!any)
-			return;
-		(void)remove_object(v, number); /* if it fails, the epoch stays open and the next mount does it */
+			return error;
+		r = remove_object(v, number);
 	}
 }
 
@@ -357,8 +379,11 @@ int volume_close(struct volume *v)
 		return 0;
 	flush_lazy(v);
 	if (!v->read_only) {
-		remove_orphans(v);
+		int orphans = remove_orphans(v);
+
 		r = store_deactivate(v->store);
+		if (r == 0)
+			r = orphans; /* the epoch stays open, and the next mount removes what is left */
 		if (r == 0) {
 			v->d->clean = true;
 			v->d->next_object = v->next_object;
