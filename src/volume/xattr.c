@@ -310,8 +310,11 @@ static int change_xattr(struct volume *v, uint64_t number, const char *name, con
 
 	if (r < 0)
 		return r;
-	r = change_begin(v, &ch, data_payload(XATTR_INLINE < size || !value ? 17 + XATTR_TOTAL / BLOCK_SIZE : 3),
-			 !value);
+	pthread_rwlock_rdlock(&o->lock);
+	bool large = o->m->companion || size > XATTR_INLINE; /* then all of them are written again */
+
+	pthread_rwlock_unlock(&o->lock);
+	r = change_begin(v, &ch, data_payload(large ? 17 + XATTR_TOTAL / BLOCK_SIZE : 3), !value);
 	if (r == 0) {
 		r = change_object(&ch, o, &m);
 		if (r == 0)
