@@ -95,7 +95,12 @@ enum attr_set {
 	SET_KILL_ALL = 1024,    /* as KILL_ALL_IDS */
 };
 /* What a change of contents takes away. Set-group-ID without execution by the group stays where the caller is in the group. */
-enum kill_ids { KEEP_IDS, KILL_IDS, KILL_ALL_IDS };
+enum kill_ids {
+	WRITTEN_BACK, /* a cached page is written back: what the write took away went when it was made, and the kernel keeps the times */
+	KEEP_IDS, /* only security.capability goes */
+	KILL_IDS, /* set-user-ID, and set-group-ID where the group may execute, too */
+	KILL_ALL_IDS
+};
 int volume_setattr(struct volume *v, uint64_t object, const struct stat *st, unsigned set, struct attr *ret);
 int volume_readlink(struct volume *v, uint64_t object, char *buf, size_t size); /* NUL-terminated; returns the length */
 

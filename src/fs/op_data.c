@@ -37,10 +37,11 @@ void op_write(fuse_req_t req, fuse_ino_t object, const char *data, size_t size, 
 {
 	struct fs *f = enter_change(req);
 
-	reply_written(req,
-		      volume_write(f->volume, object, (uint64_t)off, size, data,
-				   kill_ids_of(req, f->volume, object, fi->kill_suidgid)),
-		      size);
+	reply_written(
+		req,
+		volume_write(f->volume, object, (uint64_t)off, size, data,
+			     fi->writepage ? WRITTEN_BACK : kill_ids_of(req, f->volume, object, fi->kill_suidgid)),
+		size);
 }
 
 void op_fallocate(fuse_req_t req, fuse_ino_t object, int mode, off_t off, off_t len, struct fuse_file_info *fi)

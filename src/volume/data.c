@@ -183,7 +183,7 @@ static int write_span(struct change *ch, struct object *o, uint64_t off, size_t 
 
 void drop_privileges(struct meta *m, enum kill_ids kill)
 {
-	if (kill == KEEP_IDS || S_ISDIR(m->mode))
+	if (kill <= KEEP_IDS || S_ISDIR(m->mode))
 		return;
 	m->mode &= ~(mode_t)S_ISUID;
 	if (m->mode & S_IXGRP || kill == KILL_ALL_IDS)
@@ -199,6 +199,8 @@ static int touch_content(struct change *ch, struct object *o, struct meta **ret,
 		return r;
 	if (!S_ISREG((*ret)->mode))
 		return S_ISDIR((*ret)->mode) ? -EISDIR : -EINVAL;
+	if (kill == WRITTEN_BACK)
+		return 0;
 	(*ret)->mtime = (*ret)->ctime = now();
 	drop_privileges(*ret, kill);
 	return xattrs_follow(ch, o, false, true);
