@@ -3,8 +3,8 @@
  * Mounting and serving may be two processes, so that the one that has the keys needs no right to mount: fs_attach mounts and
  * gives the connection to the kernel, a descriptor of /dev/fuse; fs_new takes it. A struct fs serves one volume, which stays
  * the caller's and must outlive it. Order of use: fs_new, fs_serve (returns when the file system was unmounted or fs_stop was
- * called), fs_free. fs_stop, fs_changes and fs_transport may be called from any thread in between; nothing else may. Errors
- * are -errno; what libfuse has to say about a failed mount is logged.
+ * called), fs_disconnect, fs_free. fs_stop, fs_changes and fs_transport may be called from any thread up to fs_free; nothing
+ * else may. Errors are -errno; what libfuse has to say about a failed mount is logged.
  */
 #ifndef COFFER_FS_H
 #define COFFER_FS_H
@@ -40,8 +40,9 @@ int fs_new(struct volume *v, int fd, const struct fs_options *o, struct fs **ret
 int fs_serve(struct fs *f);
 /* Makes fs_serve return although the file system is still mounted; what the kernel has not written is lost then. */
 void fs_stop(struct fs *f);
-/* Ends the connection and frees. What is still mounted answers ENOTCONN from then on. NULL is fine. */
-void fs_free(struct fs *f);
+/* After fs_serve: ends the connection. What is still mounted answers ENOTCONN from then on. */
+void fs_disconnect(struct fs *f);
+void fs_free(struct fs *f); /* disconnects; NULL is fine */
 /* Raises the kernel's read-ahead for this mount to what one request carries; once fs_serve answers. Root only, else nothing. */
 void fs_tune(const char *mountpoint);
 

@@ -226,8 +226,7 @@ static enum exit_code serve(struct daemon *d)
 	if (r < 0)
 		log_error("the connection to the kernel failed: %s", strerror(-r));
 	/* First of all end the connection: whoever waits for an answer through the mount gets an error now. */
-	fs_free(d->fs);
-	d->fs = NULL;
+	fs_disconnect(d->fs);
 	if (d->ready_runs)
 		pthread_join(d->ready, NULL);
 	if (d->signals_run) {
@@ -247,6 +246,7 @@ static enum exit_code stop(struct daemon *d, enum exit_code code)
 
 	if (d->control)
 		control_stop(d->control);
+	fs_free(d->fs);
 	if (d->volume)
 		r = volume_close(d->volume);
 	if (r < 0) {

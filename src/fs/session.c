@@ -263,6 +263,15 @@ void fs_stop(struct fs *f)
 	fuse_session_exit(f->session);
 }
 
+void fs_disconnect(struct fs *f)
+{
+	AUTO_CLOSE int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	/* libfuse closes its descriptor only with the session, which others may still look at. */
+	if (null < 0 || dup3(null, fuse_session_fd(f->session), O_CLOEXEC) < 0)
+		log_warning("the connection to the kernel cannot be ended: %s", strerror(errno));
+}
+
 void fs_free(struct fs *f)
 {
 	if (!f)
