@@ -1,17 +1,16 @@
-/* Making, linking, renaming and removing names: each one change, in which the directory, the object and its list of names
+/* Making, linking and removing names: each one change, in which the directory, the object and its list of names
  * agree. names_lock is held exclusively from the first look at a directory to the commit. */
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <stdio.h>
 
 #include <coffer/util.h>
 
-#include "internal.h"
+#include "names.h"
 
 enum { NAMES_PAYLOAD_BLOCKS = 8 };
 
-static int check_name(const char *name)
+int name_check(const char *name)
 {
 	size_t len = strlen(name);
 
@@ -21,7 +20,7 @@ static int check_name(const char *name)
 }
 
 /* Begins an operation on names: the directories are read beforehand, so that a slow disk holds up nobody else. */
-static int op_begin(struct volume *v, struct change *ch, uint64_t first, uint64_t second, bool removal)
+int names_begin(struct volume *v, struct change *ch, uint64_t first, uint64_t second, bool removal)
 {
 	struct object *p, *q;
 	int r = dir_get(v, first, &p);
@@ -47,7 +46,7 @@ static int op_begin(struct volume *v, struct change *ch, uint64_t first, uint64_
 	return 0;
 }
 
-static int op_end(struct volume *v, struct change *ch, int r)
+int names_end(struct volume *v, struct change *ch, int r)
 {
 	if (r == 0)
 		r = change_commit(ch);
@@ -58,7 +57,7 @@ static int op_end(struct volume *v, struct change *ch, int r)
 }
 
 /* A directory in which names may be changed. */
-static int stage_dir(struct change *ch, uint64_t number, struct object **ret, struct meta **ret_meta)
+int names_stage_dir(struct change *ch, uint64_t number, struct object **ret, struct meta **ret_meta)
 {
 	int r = change_pin(ch, number, ret);
 
@@ -71,7 +70,7 @@ static int stage_dir(struct change *ch, uint64_t number, struct object **ret, st
 	return r;
 }
 
-static int stage_child(struct change *ch, const struct dir_entry *e, struct object **ret, struct meta **ret_meta)
+int names_stage_child(struct change *ch, const struct dir_entry *e, struct object **ret, struct meta **ret_meta)
 {
 	int r = change_pin(ch, e->object, ret);
 
@@ -155,7 +154,7 @@ static int make_named(struct change *ch, const struct caller *c, uint64_t parent
 	struct object *p;
 	struct meta *pm, *m;
 	struct dir_entry e;
-	int r = stage_dir(ch, parent, &p, &pm);
+	int r = names_stage_dir(ch, parent, &p, &pm);
 
 	if (r < 0)
 		return r;
@@ -185,17 +184,17 @@ int volume_make(struct volume *v, const struct caller *c, uint64_t parent, const
 {
 	struct object *o = NULL;
 	struct change ch;
-	int r = check_name(name);
+	int r = name_check(name);
 
 	if (r == 0)
-		r = op_begin(v, &ch, parent, parent, false);
+		r = names_begin(v, &ch, parent, parent, false);
 	if (r < 0)
 		return r;
 	r = make_named(&ch, c, parent, name, mode, rdev, target, &o);
 	if (r == 0) {
 		uint64_t number = o->number;
 
-		r = op_end(v, &ch, 0);
+		r = names_end(v, &ch, 0);
 		if (r == 0)
 			r = object_get(v, number, &o);
 		if (r == 0) {
@@ -204,7 +203,7 @@ int volume_make(struct volume *v, const struct caller *c, uint64_t parent, const
 		}
 		return r;
 	}
-	return op_end(v, &ch, r);
+	return names_end(v, &ch, r);
 }
 
 int volume_tmpfile(struct volume *v, const struct caller *c, uint64_t parent, mode_t mode, struct attr *ret)
@@ -212,7 +211,7 @@ int volume_tmpfile(struct volume *v, const struct caller *c, uint64_t parent, mo
 	struct object *p, *o;
 	struct meta *pm, *m;
 	struct change ch;
-	int r = op_begin(v, &ch, parent, parent, false);
+	int r = names_begin(v, &ch, parent, parent, false);
 
 	if (r < 0)
 		return r;
@@ -227,7 +226,7 @@ int volume_tmpfile(struct volume *v, const struct caller *c, uint64_t parent, mo
 	}
 	uint64_t number = r == 0 ? o->number : 0;
 
-	r = op_end(v, &ch, r);
+	r = names_end(v, &ch, r);
 	if (r < 0)
 		return r;
 	r = object_get(v, number, &o);
@@ -244,7 +243,7 @@ static int link_named(struct change *ch, uint64_t object, uint64_t parent, const
 	struct object *p, *o;
 	struct meta *pm, *m;
 	struct dir_entry e;
-	int r = stage_dir(ch, parent, &p, &pm);
+	int r = names_stage_dir(ch, parent, &p, &pm);
 
 	if (r == 0)
 		r = change_pin(ch, object, &o);
@@ -270,12 +269,12 @@ int volume_link(struct volume *v, uint64_t object, uint64_t parent, const char *
 {
 	struct object *o;
 	struct change ch;
-	int r = check_name(name);
+	int r = name_check(name);
 
 	if (r == 0)
-		r = op_begin(v, &ch, parent, parent, false);
+		r = names_begin(v, &ch, parent, parent, false);
 	if (r == 0)
-		r = op_end(v, &ch, link_named(&ch, object, parent, name));
+		r = names_end(v, &ch, link_named(&ch, object, parent, name));
 	if (r == 0)
 		r = object_get(v, object, &o);
 	if (r < 0)
@@ -288,7 +287,7 @@ int volume_link(struct volume *v, uint64_t object, uint64_t parent, const char *
 
 /* ---- removing ---- */
 /* One name less. The last: the object becomes an orphan, to go with the last reference. */
-static int drop_name(struct change *ch, struct object *o, struct meta *m, uint64_t parent, const char *name)
+int names_drop(struct change *ch, struct object *o, struct meta *m, uint64_t parent, const char *name)
 {
 	m->nlink = S_ISDIR(m->mode) ? 0 : m->nlink - 1;
 	meta_name_remove(m, parent, name);
@@ -296,7 +295,7 @@ static int drop_name(struct change *ch, struct object *o, struct meta *m, uint64
 }
 
 /* After the commit that made it an orphan. */
-static void bury(struct volume *v, uint64_t number)
+void names_bury(struct volume *v, uint64_t number)
 {
 	orphan_mark(v, number, true);
 	if (!references(v, number))
@@ -308,12 +307,12 @@ static int remove_named(struct change *ch, uint64_t parent, const char *name, bo
 	struct object *p, *o;
 	struct meta *pm, *m;
 	struct dir_entry e;
-	int r = stage_dir(ch, parent, &p, &pm);
+	int r = names_stage_dir(ch, parent, &p, &pm);
 
 	if (r == 0)
 		r = dir_find(p, name, &e);
 	if (r == 0)
-		r = stage_child(ch, &e, &o, &m);
+		r = names_stage_child(ch, &e, &o, &m);
 	if (r < 0)
 		return r;
 	if (S_ISDIR(m->mode) != directory)
@@ -324,7 +323,7 @@ static int remove_named(struct change *ch, uint64_t parent, const char *name, bo
 			return r < 0 ? r : -ENOTEMPTY;
 		pm->nlink--;
 	}
-	r = drop_name(ch, o, m, parent, name);
+	r = names_drop(ch, o, m, parent, name);
 	*ret_orphan = m->nlink ? 0 : o->number;
 	return r < 0 ? r : dir_remove(ch, p, name);
 }
@@ -333,15 +332,15 @@ static int remove_name(struct volume *v, uint64_t parent, const char *name, bool
 {
 	uint64_t orphan = 0;
 	struct change ch;
-	int r = check_name(name);
+	int r = name_check(name);
 
 	if (r == 0)
-		r = op_begin(v, &ch, parent, parent, true);
+		r = names_begin(v, &ch, parent, parent, true);
 	if (r < 0)
 		return r;
-	r = op_end(v, &ch, remove_named(&ch, parent, name, directory, &orphan));
+	r = names_end(v, &ch, remove_named(&ch, parent, name, directory, &orphan));
 	if (r == 0 && orphan)
-		bury(v, orphan);
+		names_bury(v, orphan);
 	return r;
 }
 
@@ -353,159 +352,4 @@ int volume_unlink(struct volume *v, uint64_t parent, const char *name)
 int volume_rmdir(struct volume *v, uint64_t parent, const char *name)
 {
 	return remove_name(v, parent, name, true);
-}
-
-/* ---- renaming ---- */
-struct rename {
-	struct object *p, *q, *o, *victim; /* directories from and to; what moves; what is in its way, or NULL */
-	struct meta *pm, *qm, *m, *vm;
-	const char *name, *new_name;
-};
-
-/* Whether `o` is above `d`, or is it. */
-static int is_above(struct change *ch, const struct object *o, const struct object *d)
-{
-	uint64_t at = d->number;
-
-	while (at != o->number && at != ROOT_OBJECT && at) {
-		struct object *up = NULL;
-		const struct meta *m = NULL;
-
-		for (unsigned i = 0; i < ch->object_count; i++)
-			if (ch->objects[i].o->number == at)
-				m = ch->objects[i].m;
-		if (m) {
-			at = meta_parent(m);
-			continue;
-		}
-		int r = object_get(ch->v, at, &up);
-
-		if (r < 0)
-			return r;
-		pthread_rwlock_rdlock(&up->lock);
-		at = meta_parent(up->m);
-		pthread_rwlock_unlock(&up->lock);
-		object_put(ch->v, up);
-	}
-	return at == o->number;
-}
-
-static int check_loop(struct change *ch, const struct object *o, const struct meta *m, const struct object *into)
-{
-	int r = S_ISDIR(m->mode) ? is_above(ch, o, into) : 0;
-
-	return r > 0 ? -EINVAL : r;
-}
-
-static int exchange(struct change *ch, struct rename *n)
-{
-	bool both = n->p != n->q;
-	int r = both ? check_loop(ch, n->victim, n->vm, n->p) : 0;
-
-	if (r == 0)
-		r = dir_replace(ch, n->p, n->name, n->victim->number, n->vm->mode);
-	if (r == 0)
-		r = dir_replace(ch, n->q, n->new_name, n->o->number, n->m->mode);
-	meta_name_remove(n->m, n->p->number, n->name);
-	meta_name_add(n->m, n->q->number, n->new_name);
-	meta_name_remove(n->vm, n->q->number, n->new_name);
-	meta_name_add(n->vm, n->p->number, n->name);
-	if (both) {
-		n->pm->nlink += S_ISDIR(n->vm->mode) - S_ISDIR(n->m->mode);
-		n->qm->nlink += S_ISDIR(n->m->mode) - S_ISDIR(n->vm->mode);
-	}
-	return r;
-}
-
-static int check_victim(struct change *ch, struct rename *n)
-{
-	int r = 0;
-
-	if (!S_ISDIR(n->vm->mode))
-		return S_ISDIR(n->m->mode) ? -ENOTDIR : 0;
-	if (!S_ISDIR(n->m->mode))
-		return -EISDIR;
-	r = dir_load(ch->v, n->victim);
-	return r < 0 ? r : dir_is_empty(n->victim) ? 0 : -ENOTEMPTY;
-}
-
-static int replace(struct change *ch, struct rename *n, uint64_t *ret_orphan)
-{
-	int r = n->victim ? check_victim(ch, n) : 0;
-
-	if (r == 0)
-		r = dir_remove(ch, n->p, n->name);
-	if (r == 0)
-		r = n->victim ? dir_replace(ch, n->q, n->new_name, n->o->number, n->m->mode)
-			      : dir_insert(ch, n->q, n->new_name, n->o->number, n->m->mode);
-	if (r < 0)
-		return r;
-	meta_name_remove(n->m, n->p->number, n->name);
-	meta_name_add(n->m, n->q->number, n->new_name);
-	if (S_ISDIR(n->m->mode)) {
-		n->pm->nlink--;
-		n->qm->nlink++;
-	}
-	if (n->victim) {
-		if (S_ISDIR(n->vm->mode))
-			n->qm->nlink--;
-		r = drop_name(ch, n->victim, n->vm, n->q->number, n->new_name);
-		*ret_orphan = n->vm->nlink ? 0 : n->victim->number;
-	}
-	return r;
-}
-
-enum { NOTHING_TO_DO = 1 };
-
-static int rename_named(struct change *ch, uint64_t parent, uint64_t new_parent, struct rename *n, unsigned flags,
-			uint64_t *ret_orphan)
-{
-	struct dir_entry e, f;
-	int r = stage_dir(ch, parent, &n->p, &n->pm);
-
-	if (r == 0)
-		r = stage_dir(ch, new_parent, &n->q, &n->qm);
-	if (r == 0)
-		r = dir_find(n->p, n->name, &e);
-	if (r < 0)
-		return r;
-	r = dir_find(n->q, n->new_name, &f);
-	if (r < 0 && (r != -ENOENT || flags & RENAME_EXCHANGE))
-		return r;
-	bool taken = r == 0;
-
-	if (taken && flags & RENAME_NOREPLACE)
-		return -EEXIST;
-	if (taken && e.object == f.object)
-		return NOTHING_TO_DO;
-	r = stage_child(ch, &e, &n->o, &n->m);
-	if (r == 0 && taken)
-		r = stage_child(ch, &f, &n->victim, &n->vm);
-	if (r == 0 && n->p != n->q)
-		r = check_loop(ch, n->o, n->m, n->q);
-	if (r < 0)
-		return r;
-	return flags & RENAME_EXCHANGE ? exchange(ch, n) : replace(ch, n, ret_orphan);
-}
-
-int volume_rename(struct volume *v, uint64_t parent, const char *name, uint64_t new_parent, const char *new_name,
-		  unsigned flags)
-{
-	struct rename n = { .name = name, .new_name = new_name };
-	uint64_t orphan = 0;
-	struct change ch;
-	int r = flags & ~(unsigned)(RENAME_NOREPLACE | RENAME_EXCHANGE) || flags == (RENAME_NOREPLACE | RENAME_EXCHANGE)
-			? -EINVAL
-			: check_name(name);
-
-	if (r == 0)
-		r = check_name(new_name);
-	if (r == 0)
-		r = op_begin(v, &ch, parent, new_parent, false);
-	if (r < 0)
-		return r;
-	r = op_end(v, &ch, rename_named(&ch, parent, new_parent, &n, flags, &orphan));
-	if (r == 0 && orphan)
-		bury(v, orphan);
-	return r == NOTHING_TO_DO ? 0 : r;
 }

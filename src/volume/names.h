@@ -1,0 +1,18 @@
+/* What every operation on names does: see names.c. */
+#ifndef COFFER_VOLUME_NAMES_H
+#define COFFER_VOLUME_NAMES_H
+
+#include "internal.h"
+
+int name_check(const char *name);
+/* Begins a change with both directories pinned and names_lock held, exclusive; names_end commits it if `r` is 0, else drops it,
+ * and lets go. `removal`: as for store_begin. */
+int names_begin(struct volume *v, struct change *ch, uint64_t first, uint64_t second, bool removal);
+int names_end(struct volume *v, struct change *ch, int r);
+int names_stage_dir(struct change *ch, uint64_t number, struct object **ret, struct meta **ret_meta);
+int names_stage_child(struct change *ch, const struct dir_entry *e, struct object **ret, struct meta **ret_meta);
+/* One name less of an object; without any it is an orphan, for names_bury after the commit. */
+int names_drop(struct change *ch, struct object *o, struct meta *m, uint64_t parent, const char *name);
+void names_bury(struct volume *v, uint64_t number);
+
+#endif
