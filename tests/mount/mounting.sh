@@ -243,6 +243,24 @@ refused setpriv --reuid 65534 --regid 65534 --clear-groups cat "$mnt/private"
 "$COFFER" umount "$mnt"
 ok
 
+# ---- the backing directory fails: errors reach the caller, umount tells, and what was synced is there ----
+disk=$(make_loop_fs xfs 400M)
+make_volume "$disk/vol"
+"$COFFER" mount "$disk/vol" "$mnt"
+echo synced >"$mnt/synced"
+sync "$mnt/synced"
+xfs_io -x -c shutdown "$disk"
+refused sh -c "echo x >'$mnt/new'"
+code 13 "$COFFER" umount "$mnt"
+is_mounted "$mnt" && fail "still mounted"
+image=$(losetup -nO BACK-FILE "$(findmnt -nro SOURCE --mountpoint "$disk")")
+umount "$disk"
+mount -o loop "$image" "$disk"
+"$COFFER" mount "$disk/vol" "$mnt"
+expect synced "$(cat "$mnt/synced")" "contents synced before the backing directory failed"
+"$COFFER" umount "$mnt"
+ok
+
 # ---- an ordinary user, through fusermount3 ----
 user=(setpriv --reuid 65534 --regid 65534 --clear-groups env "HOME=$TEST_TMP/home" "COFFER_STATE_DIR=" "COFFER_CONFIG=")
 mkdir "$TEST_TMP/home" "$TEST_TMP/umnt"
