@@ -50,12 +50,12 @@ struct descriptor {
 	uint32_t format, features;
 	uint8_t volume_id[VOLUME_ID_SIZE];
 	int64_t created;
-	uint64_t sequence;    /* grows with every replacement */
-	uint64_t next_object; /* object numbers from here on were never used */
-	bool clean;           /* no epoch is open: the log is empty and to be ignored */
-	uint64_t epoch;       /* number of the last epoch opened */
+	uint64_t sequence;                   /* grows with every replacement */
+	uint64_t next_object;                /* object numbers from here on were never used */
+	bool clean;                          /* no epoch is open: the log is empty and to be ignored */
+	uint64_t epoch;                      /* number of the last epoch opened */
 	uint8_t epoch_salt[EPOCH_SALT_SIZE]; /* of that epoch: its log's key derives from it */
-	uint32_t platform_version;            /* version of the platform key that wraps platform_volume_key */
+	uint32_t platform_version;           /* version of the platform key that wraps platform_volume_key */
 	uint8_t platform_volume_key[WRAPPED_KEY_SIZE];
 	size_t scope_count;
 	struct scope_entry *scopes; /* owned; ascending by number, [0] is number 0 */

@@ -26,8 +26,10 @@ struct key_provider {
 	const char *scheme; /* up to the colon */
 	int (*open)(const char *uri, const char *state_dir, struct key_source **ret);
 	int (*describe)(struct key_source *s, struct key_info *ret);
-	int (*wrap)(struct key_source *s, const struct secret *key, uint32_t *ret_version, uint8_t out[static WRAPPED_KEY_SIZE]);
-	int (*unwrap)(struct key_source *s, uint32_t version, const uint8_t in[static WRAPPED_KEY_SIZE], struct secret **ret);
+	int (*wrap)(struct key_source *s, const struct secret *key, uint32_t *ret_version,
+		    uint8_t out[static WRAPPED_KEY_SIZE]);
+	int (*unwrap)(struct key_source *s, uint32_t version, const uint8_t in[static WRAPPED_KEY_SIZE],
+		      struct secret **ret);
 	void (*close)(struct key_source *s);
 };
 const struct key_provider *key_provider_for(const char *uri); /* NULL: unknown scheme */
@@ -43,8 +45,8 @@ int keys_create(struct descriptor *d, const char *key_uri, const char *state_dir
 int keys_unlock(const struct descriptor *d, const char *state_dir, struct volume_keys **ret);
 void keys_free(struct volume_keys *k); /* wipes */
 
-const struct kdf *keys_structure(const struct volume_keys *k);            /* HKDF over the volume key */
-const struct secret *keys_descriptor_mac(const struct volume_keys *k);    /* key of the descriptor's HMAC */
+const struct kdf *keys_structure(const struct volume_keys *k);         /* HKDF over the volume key */
+const struct secret *keys_descriptor_mac(const struct volume_keys *k); /* key of the descriptor's HMAC */
 /* The cryptor of a scope's DEK version; NULL: no such scope or version, or locked. Valid until keys_free. */
 struct cryptor *keys_cryptor(const struct volume_keys *k, uint32_t scope, uint32_t dek_version);
 /* The same for what is not a regular file's content: it authenticates blocks under every suite (directories, and whatever else

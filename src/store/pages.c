@@ -86,6 +86,16 @@ int store_read(struct store *s, uint64_t object, uint64_t page, unsigned count, 
 	return r;
 }
 
+void store_prefetch(struct store *s, uint64_t object)
+{
+	struct home_file *f;
+
+	if (home_get(&s->home, object, false, &f) < 0)
+		return; /* not home yet, or an error that reading will meet */
+	(void)posix_fadvise(f->fd, 0, BLOCK_SIZE, POSIX_FADV_WILLNEED);
+	home_put(&s->home, f);
+}
+
 bool store_exists(struct store *s, uint64_t object)
 {
 	pthread_rwlock_rdlock(&s->overlay_lock);

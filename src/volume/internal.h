@@ -113,14 +113,16 @@ struct object {
 	uint64_t last_seq; /* of the last commit that touched it */
 
 	pthread_mutex_t page_lock;
-	struct map pages; /* verified tag and map pages: page + 1 -> 4096 bytes */
-	bool atime_lazy;  /* page_lock */
+	struct map pages;                /* verified tag and map pages: page + 1 -> 4096 bytes */
+	atomic_uint_fast64_t read_ahead; /* of a directory: the entries' headers are read ahead up to this offset */
+	bool atime_lazy;                 /* page_lock */
 	struct timespec atime;
 	struct object *lazy_next; /* volume's lazy list: cache_lock; pins the object */
 };
 /* Pins an object, loaded. -ESTALE: there is no such object. */
 int object_get(struct volume *v, uint64_t number, struct object **ret);
 void object_put(struct volume *v, struct object *o);
+bool object_is_cached(struct volume *v, uint64_t number);
 int object_make(struct volume *v, uint64_t number, struct object **ret); /* a pinned object that does not exist yet */
 void cache_free(struct volume *v);
 

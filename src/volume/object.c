@@ -123,6 +123,12 @@ int object_get(struct volume *v, uint64_t number, struct object **ret)
 	return 0;
 }
 
+bool object_is_cached(struct volume *v, uint64_t number)
+{
+	LOCK_SCOPE(&v->cache_lock);
+	return map_get(&v->objects, number);
+}
+
 void object_put(struct volume *v, struct object *o)
 {
 	if (!o)

@@ -323,8 +323,9 @@ static int release_group(struct change *ch, struct object *o, uint64_t group, ui
 	return tags_write(ch, o, from, (unsigned)(to - from), zeros);
 }
 
-/* The release of space, in runs of pages that are contiguous but for map pages. A tag page in such a run that stays is staged,
- * so it is written again after the release. */
+/* The release of space, in one run of pages. What stays of the tag and map pages in it is staged, so that it is written again
+ * after the release: the tag page of a group that goes in part is already; of the map pages only those of the last group can
+ * reach beyond the run. */
 static int release_space(struct change *ch, struct object *o, uint64_t from, uint64_t to)
 {
 	int r = 0;
@@ -337,20 +338,23 @@ static int release_space(struct change *ch, struct object *o, uint64_t from, uin
 		r = txn_release(&ch->t, o->number, geometry_page(from), end - from);
 		from = end;
 	}
-	while (r == 0 && from < to) {
-		uint64_t group = geometry_group(from);
-		uint64_t end = geometry_group_first((group / MAP_FANOUT + 1) * MAP_FANOUT);
+	if (r < 0 || from >= to)
+		return r;
+	uint64_t page = geometry_page(from), index = geometry_group(to - 1);
 
-		if (end > to)
-			end = to;
-		uint64_t page = geometry_page(from);
-
-		if (geometry_slot(from) == 0 && end - from >= GROUP_BLOCKS)
-			page--; /* the tag page goes too */
-		r = txn_release(&ch->t, o->number, page, geometry_page(end - 1) + 1 - page);
-		from = end;
+	if (geometry_slot(from) == 0 && to - from >= GROUP_BLOCKS)
+		page--; /* the tag page goes too */
+	for (unsigned level = 2; level <= LEVELS; level++) {
+		index /= MAP_FANOUT;
+		if (geometry_meta_page(level, index) < page)
+			continue;
+		r = find_page(ch->v, ch, o, level, index, NULL);
+		if (r > 0)
+			r = stage_page(ch, o, level, index, &r) ? 0 : r;
+		if (r < 0)
+			return r;
 	}
-	return r;
+	return txn_release(&ch->t, o->number, page, geometry_page(to - 1) + 1 - page);
 }
 
 int tags_release(struct change *ch, struct object *o, uint64_t from, uint64_t to)
