@@ -216,6 +216,13 @@ int segment_read_header(struct log *l, struct aead *aead, unsigned i, uint64_t *
 	return aead_open(aead, nonce, &aad, 1, none, 0, none, header + SEGMENT_HEADER_AAD);
 }
 
+/* A chunk counts only where it was put: none can be taken out of the chain, or change places with another. */
+static void put_bound(uint64_t generation, size_t pos, uint8_t out[static CHUNK_BOUND])
+{
+	put_le64(out, generation);
+	put_le64(out + 8, pos);
+}
+
 size_t chunk_size(size_t frames_len, size_t payload_len)
 {
 	return CHUNK_HEADER + frames_len + payload_len;
@@ -224,7 +231,7 @@ size_t chunk_size(size_t frames_len, size_t payload_len)
 int log_append(struct log *l, uint64_t generation, size_t *pos, uint64_t seq, const uint8_t *frames, size_t frames_len,
 	       const struct iovec *payload, int payload_count)
 {
-	uint8_t header[CHUNK_HEADER] = { 0 }, nonce[NONCE_SIZE], bound[8];
+	uint8_t header[CHUNK_HEADER] = { 0 }, nonce[NONCE_SIZE], bound[CHUNK_BOUND];
 	struct iovec aad[PIECES_MAX + 2], out[PIECES_MAX + 2];
 	size_t payload_len = 0;
 
@@ -246,7 +253,7 @@ int log_append(struct log *l, uint64_t generation, size_t *pos, uint64_t seq, co
 	put_le32(header + 4, (uint32_t)frames_len);
 	put_le32(header + 8, (uint32_t)payload_len);
 	put_le64(header + 16, seq);
-	put_le64(bound, generation);
+	put_bound(generation, *pos, bound);
 	aad[0] = (struct iovec){ header, CHUNK_HEADER_AAD };
 	aad[1] = (struct iovec){ bound, sizeof(bound) };
 	make_nonce(NONCE_CHUNK, seq, nonce);
@@ -301,7 +308,7 @@ void log_write_ahead(struct log *l, size_t pos)
 int segment_next_chunk(struct log *l, struct aead *aead, unsigned i, uint64_t generation, size_t *pos, uint64_t *seq,
 		       struct chunk *ret)
 {
-	uint8_t header[CHUNK_HEADER], nonce[NONCE_SIZE], bound[8];
+	uint8_t header[CHUNK_HEADER], nonce[NONCE_SIZE], bound[CHUNK_BOUND];
 	struct segment *s = &l->segments[i];
 	size_t got;
 	int r = pread_all(s->fd, header, sizeof(header), (off_t)*pos, &got);
@@ -328,7 +335,7 @@ int segment_next_chunk(struct log *l, struct aead *aead, unsigned i, uint64_t ge
 				       { bound, sizeof(bound) },
 				       { ret->body + ret->frames_len, ret->payload_len } };
 
-		put_le64(bound, generation);
+		put_bound(generation, *pos, bound);
 		make_nonce(NONCE_CHUNK, ret->seq, nonce);
 		r = aead_open(aead, nonce, aad, 3, ret->body, ret->frames_len, ret->body, header + CHUNK_HEADER_AAD);
 		if (r == -EBADMSG)

@@ -11,6 +11,7 @@ enum {
 	SEGMENT_HEADER_AAD = 16,  /* magic, generation; then the tag */
 	CHUNK_MAGIC = 0x4b4e4843, /* "CHNK" */
 	CHUNK_HEADER_AAD = 24,    /* magic, frames length, payload length, zero, sequence number; then the tag */
+	CHUNK_BOUND = 16,         /* generation, place in the segment: authenticated, not stored */
 	NONCE_CHUNK = 0,
 	NONCE_SEGMENT = 1,
 };
