@@ -175,6 +175,7 @@ static int replay_segment(struct store *s, unsigned i, uint64_t generation, uint
 			return 0;
 		if (r < 0)
 			break;
+		s->log.next_seq = c.seq + 1;
 		r = apply_chunk(s, s->current, &c, i, pos);
 		free(c.body);
 		++*chunks;

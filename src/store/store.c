@@ -38,6 +38,7 @@ int store_new(int backing_fd, bool read_only, struct store **ret)
 		store_free(s);
 		return r;
 	}
+	s->log.next_seq = 1; /* 0 is "never" wherever a sequence number is kept */
 	s->oldest = s->current->number;
 	s->max_pages = home_max_pages(&s->home);
 	*ret = s;
