@@ -68,7 +68,7 @@ struct txn {
 /* Reserves room in the log for `payload` bytes (pages and frames together); waits for a checkpoint if need be, or says -EAGAIN
  * to the background thread, which makes them. `removal`: what gives space back, and works on a full disk. */
 int store_begin(struct store *s, struct txn *t, size_t payload, bool removal);
-/* Writes a page: `used` bytes from `data`, then zeros. `data` must stay until the commit. */
+/* Writes a page: `used` bytes from `data`, then zeros. `data` must stay until the commit. A page at most once. */
 int txn_write(struct txn *t, uint64_t object, uint64_t page, const uint8_t *data, size_t used);
 /* The same for a whole page of file content: it is kept in the log's file alone, not in memory. */
 int txn_write_bulk(struct txn *t, uint64_t object, uint64_t page, const uint8_t *data);
