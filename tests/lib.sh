@@ -10,6 +10,7 @@
 # "N passed, N failed". tools/test sets
 #   COFFER        the program under test          COFFER_BUILD  the build directory that it comes from
 #   TEST_TMP      a fresh directory on a disk     COFFER_SCALE  ci (a part, minutes) or full
+#   COFFER_SANITIZER  -asan, -tsan or empty: which sanitizers the program is built with; it is then several times slower
 # and a script run by hand gets useful values for them. Keys and settings of the system are never touched.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/../tools/lib.sh"
