@@ -117,7 +117,8 @@ struct object {
 	atomic_uint_fast64_t read_ahead; /* of a directory: the entries' headers are read ahead up to this offset */
 	bool atime_lazy;                 /* page_lock */
 	struct timespec atime;
-	struct object *lazy_next; /* volume's lazy list: cache_lock; pins the object */
+	bool lazy_queued;         /* in the volume's lazy list: cache_lock */
+	struct object *lazy_next; /* cache_lock; the list pins the object */
 };
 /* Pins an object, loaded. -ESTALE: there is no such object. */
 int object_get(struct volume *v, uint64_t number, struct object **ret);

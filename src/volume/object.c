@@ -264,7 +264,7 @@ void lazy_atime(struct volume *v, struct object *o)
 	enum { DAY = 24 * 60 * 60 };
 	struct timespec t = now();
 	const struct meta *m = o->m;
-	bool queue = false;
+	bool lazy = false;
 
 	if (v->read_only)
 		return;
@@ -274,17 +274,19 @@ void lazy_atime(struct volume *v, struct object *o)
 		     a->tv_sec < m->ctime.tv_sec || (a->tv_sec == m->ctime.tv_sec && a->tv_nsec <= m->ctime.tv_nsec);
 
 	if (older || t.tv_sec - a->tv_sec >= DAY) {
-		queue = !o->atime_lazy;
-		o->atime_lazy = true;
+		lazy = o->atime_lazy = true;
 		o->atime = t;
 	}
 	pthread_mutex_unlock(&o->page_lock);
-	if (!queue)
+	if (!lazy)
 		return;
 	pthread_mutex_lock(&v->cache_lock);
-	o->pins++;
-	o->lazy_next = v->lazy;
-	v->lazy = o;
+	if (!o->lazy_queued) { /* it may be, from a time that setting it explicitly has overtaken */
+		o->lazy_queued = true;
+		o->pins++;
+		o->lazy_next = v->lazy;
+		v->lazy = o;
+	}
 	pthread_mutex_unlock(&v->cache_lock);
 }
 
@@ -317,16 +319,26 @@ void flush_lazy(struct volume *v)
 		pthread_mutex_lock(&v->cache_lock);
 		struct object *o = v->lazy;
 
-		if (o)
+		if (o) {
 			v->lazy = o->lazy_next;
+			o->lazy_queued = false;
+		}
 		pthread_mutex_unlock(&v->cache_lock);
 		if (!o)
 			return;
 		if (!flush_atime(v, o)) { /* next time */
+			bool again;
+
 			pthread_mutex_lock(&v->cache_lock);
-			o->lazy_next = v->lazy;
-			v->lazy = o;
+			again = !o->lazy_queued;
+			if (again) {
+				o->lazy_queued = true;
+				o->lazy_next = v->lazy;
+				v->lazy = o;
+			}
 			pthread_mutex_unlock(&v->cache_lock);
+			if (!again)
+				object_put(v, o);
 			return;
 		}
 		object_put(v, o);
