@@ -105,8 +105,8 @@ uint64_t store_max_pages(const struct store *s); /* of one object's file */
 size_t store_max_payload(const struct store *s); /* of one transaction, bytes */
 bool store_failed(const struct store *s);
 bool store_read_only(const struct store *s);
-/* Numbers of the objects that have a home file, in no order; for checking. `call` returns nonzero to stop. */
-int store_each_home(struct store *s, int (*call)(void *arg, uint64_t object), void *arg);
+/* Numbers of the objects from `first` up to `end` that have a home file, in no order. `call` returns nonzero to stop. */
+int store_each_home(struct store *s, uint64_t first, uint64_t end, int (*call)(void *arg, uint64_t object), void *arg);
 
 struct store_counters {
 	uint64_t dirty_pages, log_bytes, checkpoints, syncs;

@@ -251,7 +251,8 @@ int home_sync_name(struct home *h, uint64_t object)
 	return fsync(fd) < 0 || fsync(h->objects_fd) < 0 ? -errno : 0;
 }
 
-static int each_in_dir(int fd, const char *high, int (*call)(void *arg, uint64_t object), void *arg)
+static int each_in_dir(int fd, const char *high, uint64_t first, uint64_t limit,
+		       int (*call)(void *arg, uint64_t object), void *arg)
 {
 	DIR *dir = fdopendir(fd);
 	struct dirent *e;
@@ -267,7 +268,7 @@ static int each_in_dir(int fd, const char *high, int (*call)(void *arg, uint64_t
 		uint64_t number = (strtoull(high, &high_end, 16) << 12) | strtoull(e->d_name, &end, 16);
 		char path[PATH_SIZE], want[sizeof(e->d_name) * 2];
 
-		if (e->d_name[0] == '.')
+		if (e->d_name[0] == '.' || number < first || number >= limit)
 			continue;
 		object_path(number, path);
 		snprintf(want, sizeof(want), "%s/%s", high, e->d_name);
@@ -278,7 +279,7 @@ static int each_in_dir(int fd, const char *high, int (*call)(void *arg, uint64_t
 	return r;
 }
 
-int home_each(struct home *h, int (*call)(void *arg, uint64_t object), void *arg)
+int home_each(struct home *h, uint64_t first, uint64_t end, int (*call)(void *arg, uint64_t object), void *arg)
 {
 	int top = openat(h->objects_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	DIR *dir = top < 0 ? NULL : fdopendir(top);
@@ -288,11 +289,14 @@ int home_each(struct home *h, int (*call)(void *arg, uint64_t object), void *arg
 	if (!dir)
 		return -errno;
 	while (r == 0 && (errno = 0, e = readdir(dir))) {
-		int fd = e->d_name[0] == '.' ? -1
-					     : openat(h->objects_fd, e->d_name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		uint64_t high = strtoull(e->d_name, NULL, 16);
+
+		if (e->d_name[0] == '.' || high < first >> 12 || high > end >> 12)
+			continue;
+		int fd = openat(h->objects_fd, e->d_name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
 		if (fd >= 0)
-			r = each_in_dir(fd, e->d_name, call, arg);
+			r = each_in_dir(fd, e->d_name, first, end, call, arg);
 	}
 	closedir(dir);
 	return r;

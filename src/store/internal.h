@@ -45,7 +45,7 @@ int home_release(struct home *h, uint64_t object, uint64_t page, uint64_t count)
 int home_sync_name(struct home *h, uint64_t object); /* the directory that holds the object's file */
 bool home_name_is_new(struct home *h, uint64_t object);
 void home_name_synced(struct home *h, uint64_t object); /* after it was, not before */
-int home_each(struct home *h, int (*call)(void *arg, uint64_t object), void *arg);
+int home_each(struct home *h, uint64_t first, uint64_t end, int (*call)(void *arg, uint64_t object), void *arg);
 uint64_t home_max_pages(struct home *h);
 
 /* ---- overlay.c: pages in the log and not yet home ---- */
@@ -141,7 +141,8 @@ struct segment {
 };
 struct log {
 	int dir_fd; /* BACKING/log */
-	struct aead *aead;
+	struct aead *aead;        /* under log_lock */
+	struct aead *header_aead; /* the same key, for segments that are made ready without it */
 	struct segment segments[SEGMENTS];
 	unsigned current;
 	uint64_t next_seq;

@@ -60,6 +60,7 @@ void log_close(struct log *l)
 	if (l->dir_fd >= 0)
 		close(l->dir_fd);
 	aead_free(l->aead);
+	aead_free(l->header_aead);
 	free(l->buffer);
 	*l = (struct log){ .dir_fd = -1, .segments = { { .fd = -1 }, { .fd = -1 } } };
 }
@@ -186,7 +187,7 @@ int log_start_segment(struct log *l, unsigned i, uint64_t generation)
 
 	header_aad(generation, header);
 	make_nonce(NONCE_SEGMENT, generation, nonce);
-	int r = aead_seal(l->aead, nonce, &aad, 1, none, 0, none, header + SEGMENT_HEADER_AAD);
+	int r = aead_seal(l->header_aead, nonce, &aad, 1, none, 0, none, header + SEGMENT_HEADER_AAD);
 
 	if (r == 0)
 		r = pwrite_all(l->segments[i].fd, header, sizeof(header), 0);

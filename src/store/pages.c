@@ -343,9 +343,9 @@ bool store_read_only(const struct store *s)
 	return s->read_only || s->failed;
 }
 
-int store_each_home(struct store *s, int (*call)(void *arg, uint64_t object), void *arg)
+int store_each_home(struct store *s, uint64_t first, uint64_t end, int (*call)(void *arg, uint64_t object), void *arg)
 {
-	return home_each(&s->home, call, arg);
+	return home_each(&s->home, first, end, call, arg);
 }
 
 void store_counters(struct store *s, struct store_counters *ret)

@@ -180,6 +180,8 @@ int store_activate(struct store *s, const struct kdf *structure, const uint8_t *
 	int r = log_key(structure, salt, salt_size, &s->log.aead);
 
 	if (r == 0)
+		r = log_key(structure, salt, salt_size, &s->log.header_aead);
+	if (r == 0)
 		r = log_allocate(&s->log);
 	for (unsigned i = 0; r == 0 && i < SEGMENTS; i++)
 		r = log_start_segment(&s->log, i, s->current->number + i);

@@ -273,7 +273,7 @@ static void check_structure(struct fsck *f)
 		check_dir(f, f->dirs[--f->dir_count]);
 	check_links(f);
 	if (f->error == 0)
-		f->error = store_each_home(f->v->store, check_home, f);
+		f->error = store_each_home(f->v->store, 0, UINT64_MAX, check_home, f);
 }
 
 int volume_fsck(struct volume *v, bool data, fsck_report *report, void *arg, struct fsck_result *ret)

@@ -10,7 +10,8 @@
 #include "internal.h"
 
 enum {
-	NUMBERS_AHEAD = 65536, /* object numbers reserved in the descriptor at a time */
+	NUMBERS_AHEAD = 65536,  /* object numbers reserved in the descriptor at a time */
+	NUMBERS_IN_HAND = 4096, /* more than are ever taken and not yet committed */
 	SYNC_SECONDS = 5,
 };
 
@@ -44,12 +45,17 @@ static int store_descriptor(struct volume *v)
 	return v->state_dir ? pin_update(v->state_dir, v->backing_fd, v->d) : 0;
 }
 
+/* The log is synced first: so after an unclean stop only the numbers of the last reservation can belong to objects that the log
+ * does not know (remove_unborn), but for the few that were in somebody's hands just then. */
 static int reserve_numbers(struct volume *v)
 {
 	uint64_t old = v->d->next_object;
+	int r = store_sync_all(v->store);
 
+	if (r < 0)
+		return r;
 	v->d->next_object = v->next_object + NUMBERS_AHEAD;
-	int r = store_descriptor(v);
+	r = store_descriptor(v);
 
 	if (r < 0) {
 		v->d->next_object = old;
@@ -266,8 +272,30 @@ static int remove_orphan(void *arg, uint64_t number)
 	return r == -EBUSY ? 0 : r;
 }
 
+/* A file that was made for directly written data, whose object did not get as far as the durable log: nothing names it. */
+static int remove_unborn(void *arg, uint64_t number)
+{
+	static const uint8_t none[PROLOGUE_SIZE];
+	uint8_t page[BLOCK_SIZE];
+	struct volume *v = arg;
+	struct change ch;
+	int r = store_read(v->store, number, 0, 1, page);
+
+	if (r < 0 || memcmp(page, none, sizeof(none)) != 0)
+		return r;
+	r = change_begin(v, &ch, 0, true);
+	if (r == 0)
+		r = txn_remove(&ch.t, number);
+	if (r == 0)
+		return change_commit(&ch);
+	change_abort(&ch);
+	return r;
+}
+
 static int recover(struct volume *v)
 {
+	uint64_t end = v->d->next_object, ahead = NUMBERS_AHEAD + NUMBERS_IN_HAND;
+
 	int r = store_replay(v->store, keys_structure(v->keys), v->d->epoch_salt, EPOCH_SALT_SIZE,
 			     &v->recovered_chunks);
 
@@ -275,6 +303,8 @@ static int recover(struct volume *v)
 		r = store_each_unsynced(v->store, verify_unsynced, v);
 	if (r == 0)
 		r = store_each_orphan(v->store, remove_orphan, v);
+	if (r == 0)
+		r = store_each_home(v->store, end > ahead ? end - ahead : 0, end, remove_unborn, v);
 	if (r == 0 && !v->read_only)
 		r = store_settle(v->store);
 	if (r < 0)
