@@ -206,9 +206,11 @@ static bool do_read(struct worker *worker, const struct step *step, const char *
 
 	if (length < 0)
 		return false;
-	errno = EBADMSG;
+	/* A daemon that dies half way through leaves a short read. */
+	errno = stopping ? EIO : EBADMSG;
 	if (length != unit_position(object->size))
 		return false;
+	errno = EBADMSG;
 	for (int unit = 0; unit < object->size; unit++) {
 		if (!unit_is(worker, unit, unit_latest(object, unit), worker->buffer + unit_position(unit)))
 			return false;
