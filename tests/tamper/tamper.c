@@ -168,6 +168,7 @@ int main(int argc, char **argv)
 
 	clear_damage();
 	run_copy(copy, "nothing changed");
+	remove_tree(copy);
 	tamper_objects();
 	tamper_volume();
 	tamper_log();

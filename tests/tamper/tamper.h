@@ -28,7 +28,8 @@ enum {
 };
 #define LARGE_MARK 41 /* a block of every large file that is part of a long write */
 
-enum kind { K_ROOT, K_SMALL, K_LARGE, K_MAP, K_XATTR, K_LINK, K_SPECIAL, K_ALIAS, K_DIR, K_ENTRY, KINDS };
+/* K_WORK: a directory in which tests make what they like. */
+enum kind { K_ROOT, K_SMALL, K_LARGE, K_MAP, K_XATTR, K_LINK, K_SPECIAL, K_ALIAS, K_DIR, K_ENTRY, K_WORK, KINDS };
 
 struct run {
 	uint64_t first, count; /* blocks */
@@ -82,6 +83,7 @@ struct shared {
 	struct fsck_result fsck;
 	int fsck_error;
 	unsigned log_first, log_last; /* the range of states that fits, see tamper_log.c */
+	uint64_t appended;            /* object number, in tamper_log.c */
 	char text[400];
 };
 extern struct shared *shared;
@@ -123,7 +125,8 @@ void touch_world(struct volume *v); /* changes, among them of what is damaged, t
 /* ---- tamper_batch.c ---- */
 /* Reads a changed copy in all ways: read-only, checked, writable, changed, again; then holds the outcome against `damage`. */
 void run_copy(const char *path, const char *label);
-/* Same, for a change of which is only known that it may at most be refused. */
+/* Same, for a change after which everything may be refused, but nothing be untrue. */
+void run_refusable(const char *path, const char *label);
 void clear_damage(void);
 void add_damage(int node, bool companion, const char *before, const char *after); /* compares two backing files */
 void lose(int node, bool noticed);

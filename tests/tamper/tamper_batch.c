@@ -231,6 +231,27 @@ static bool stage(const char *path, const char *label, const char *when, void (*
 	return shared->open_error == 0;
 }
 
+static void refusable_stage(const char *path, const char *label, const char *when, void (*call)(void *arg))
+{
+	char arg[PATH_MAX];
+
+	snprintf(arg, sizeof(arg), "%s", path);
+	setup.opened++;
+	shared->open_error = 0;
+	if (apart(label, call, arg) && shared->open_error == 0)
+		judge(label, when);
+}
+
+void run_refusable(const char *path, const char *label)
+{
+	clear_damage();
+	for (unsigned i = 0; i < shared->count; i++)
+		lose((int)i, false);
+	refusable_stage(path, label, "read-only", look);
+	refusable_stage(path, label, "writable", change);
+	refusable_stage(path, label, "after changes", look_loosely);
+}
+
 void run_copy(const char *path, const char *label)
 {
 	bool noticed = false;
@@ -250,5 +271,4 @@ void run_copy(const char *path, const char *label)
 		judge(label, "writable");
 	if (stage(path, label, "after changes", look_loosely))
 		judge(label, "after changes");
-	remove_tree(path);
 }

@@ -29,6 +29,7 @@ static void flush(void)
 	for (unsigned i = 0; i < copy_count; i++) {
 		memcpy(shared->damage, copies[i]->damage, sizeof(shared->damage));
 		run_copy(copies[i]->path, "objects");
+		remove_tree(copies[i]->path);
 		free(copies[i]);
 	}
 	copy_count = 0;

@@ -129,6 +129,7 @@ void plan_world(void)
 			n->rdev = makedev(10 + i, 200 + i);
 	}
 	add_numbered(K_ALIAS, 0, "alias", S_IFREG | 0640)->alias_of = 1; /* of small0 */
+	add_numbered(K_WORK, 0, "work", S_IFDIR | 0700);
 	for (unsigned i = 0; i < 8; i++)
 		plan_dir(i);
 }
