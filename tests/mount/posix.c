@@ -1,5 +1,5 @@
 /*
- * posix DIR [--hook CMD] [--coffer] [--full] [--fill] [CASE...]
+ * posix DIR [--hook CMD] [--coffer] [--brief] [--fill] [CASE...]
  *
  * Runs the cases (all, or those named) in DIR and counts. With --fill the cases that fill the file system of DIR, which
  * should be a small one. CMD is called with "remount" appended.
@@ -174,7 +174,7 @@ int main(int argc, char **argv)
 	static const struct test *const fills[] = { full_tests };
 	static const struct option longs[] = { { "hook", 1, NULL, 'h' },
 					       { "coffer", 0, NULL, 'c' },
-					       { "full", 0, NULL, 'f' },
+					       { "brief", 0, NULL, 'b' },
 					       { "fill", 0, NULL, 'l' },
 					       { 0 } };
 	int passed = 0, failed = 0;
@@ -189,8 +189,8 @@ int main(int argc, char **argv)
 		case 'c':
 			suite.coffer = true;
 			break;
-		case 'f':
-			suite.full = true;
+		case 'b':
+			suite.brief = true;
 			break;
 		case 'l':
 			filling = true;
@@ -200,7 +200,7 @@ int main(int argc, char **argv)
 		}
 	}
 	if (optind == argc) {
-		fprintf(stderr, "usage: posix DIR [--hook CMD] [--coffer] [--full] [--fill] [CASE...]\n");
+		fprintf(stderr, "usage: posix DIR [--hook CMD] [--coffer] [--brief] [--fill] [CASE...]\n");
 		return 2;
 	}
 	umask(0);

@@ -10,7 +10,7 @@
 struct suite {
 	const char *hook; /* command that unmounts and mounts again; NULL: not possible */
 	bool coffer;      /* the mount is Coffer's: also what only Coffer promises */
-	bool full;
+	bool brief;       /* with a twentieth of the entries, links... */
 };
 extern struct suite suite;
 

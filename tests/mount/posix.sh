@@ -32,9 +32,16 @@ suite() {
 	rm -rf --one-file-system "$BACKING"
 }
 
+small=$(make_loop_fs ext4 200M)
+if [[ ${COFFER_SANITIZER:-} ]]; then
+	suite "default" "$TEST_TMP" allow_other "" --brief
+	suite "full ext4" "$small" allow_other "" --fill full_disk
+	say "$passed passed, $failed failed"
+	[[ $failed -eq 0 ]]
+	exit
+fi
 suite "default" "$TEST_TMP" allow_other ""
-suite "without write-back cache, with infrastructure encryption" "$TEST_TMP" allow_other,writeback=off --infrastructure
-small=$(make_loop_fs ext4 300M)
+suite "without write-back cache, with infrastructure encryption" "$TEST_TMP" allow_other,writeback=off --infrastructure --brief
 suite "full ext4" "$small" allow_other "" --fill
 suite "full ext4, without write-back cache" "$small" allow_other,writeback=off "--integrity none" --fill
 if command -v mkfs.xfs >/dev/null; then

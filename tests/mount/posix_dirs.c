@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,7 +16,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { ENTRIES = 100000, PART = 10000, SLOWER = 3 };
+enum { ENTRIES = 100000, PARTS = 10, SLOWER = 3 };
 
 /* Counts how often each of the names 0..count-1 is listed; -1 on an error or a strange name. */
 static int list_numbers(const char *path, unsigned char *seen, int count)
@@ -44,45 +45,48 @@ static int list_numbers(const char *path, unsigned char *seen, int count)
 static bool many_entries(void)
 {
 	static unsigned char seen[ENTRIES];
-	double times[ENTRIES / PART], begin;
+	int entries = suite.brief ? ENTRIES / 20 : ENTRIES, part_size = entries / PARTS, fd;
+	double times[PARTS], begin, first, last;
 	struct stat st;
-	int fd;
 
-	for (int part = 0; part < ENTRIES / PART; part++) {
+	for (int part = 0; part < PARTS; part++) {
 		begin = now();
-		for (int i = 0; i < PART; i++) {
-			fd = open(path_of("%d", part * PART + i), O_CREAT | O_EXCL | O_WRONLY, 0644);
+		for (int i = 0; i < part_size; i++) {
+			fd = open(path_of("%d", part * part_size + i), O_CREAT | O_EXCL | O_WRONLY, 0644);
 			CHECK(fd >= 0);
 			close(fd);
 		}
 		times[part] = now() - begin;
 	}
-	printf("  %d creates: %.2f s at first, %.2f s at last\n", PART, times[0], times[ENTRIES / PART - 1]);
-	CHECK(times[ENTRIES / PART - 1] < SLOWER * times[0] + 0.5);
-	CHECK(list_numbers(path_of("."), seen, ENTRIES) == ENTRIES);
-	for (int i = 0; i < ENTRIES; i++)
+	/* The best of three: other programs may have had the processor. */
+	first = fmin(times[0], fmin(times[1], times[2]));
+	last = fmin(times[PARTS - 1], fmin(times[PARTS - 2], times[PARTS - 3]));
+	printf("  %d creates: %.2f s at first, %.2f s at last\n", part_size, first, last);
+	CHECK(last < SLOWER * first + 0.2);
+	CHECK(list_numbers(path_of("."), seen, entries) == entries);
+	for (int i = 0; i < entries; i++)
 		CHECK(seen[i] == 1);
 	CHECK(remount());
-	CHECK(list_numbers(path_of("."), seen, ENTRIES) == ENTRIES);
-	for (int i = 0; i < ENTRIES; i += 97)
+	CHECK(list_numbers(path_of("."), seen, entries) == entries);
+	for (int i = 0; i < entries; i += 97)
 		CHECK(lstat(path_of("%d", i), &st) == 0);
 	begin = now();
-	for (int i = 0; i < ENTRIES; i++)
+	for (int i = 0; i < entries; i++)
 		CHECK(unlink(path_of("%d", i)) == 0);
-	printf("  %d unlinks: %.2f s\n", ENTRIES, now() - begin);
-	CHECK(list_numbers(path_of("."), seen, ENTRIES) == 0);
+	printf("  %d unlinks: %.2f s\n", entries, now() - begin);
+	CHECK(list_numbers(path_of("."), seen, entries) == 0);
 	return true;
 }
 
 /* While half of the names are removed, each of the others is listed exactly once, and no name twice. */
 static bool readdir_during_deletes(void)
 {
-	enum { COUNT = 6000, ROUNDS = 4 };
+	enum { COUNT = 3000 };
 	static unsigned char seen[COUNT];
 	int status;
 	pid_t pid;
 
-	for (int round = 0; round < ROUNDS; round++) {
+	for (int round = 0; round < (suite.brief ? 1 : 4); round++) {
 		for (int i = 0; i < COUNT; i++)
 			CHECK(put_file(path_of("%d", i), 0, 0));
 		fflush(stdout);
@@ -104,7 +108,7 @@ static bool readdir_during_deletes(void)
 
 static bool telldir_seekdir(void)
 {
-	enum { COUNT = 3000 };
+	enum { COUNT = 1500 };
 	static char names[COUNT + 2][NAME_MAX + 1];
 	static long places[COUNT + 2];
 	struct dirent *entry;

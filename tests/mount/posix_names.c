@@ -94,14 +94,14 @@ static bool odd_names(void)
 
 static bool hard_links(void)
 {
+	int wanted = suite.brief ? MAX_LINKS / 20 : MAX_LINKS + 500, count = 1;
 	struct stat st;
-	int count = 1;
 
 	CHECK(put_file(path_of("0"), 5000, 9));
-	while (count <= MAX_LINKS + 500 && link(path_of("0"), path_of("%d", count)) == 0)
+	while (count <= wanted && link(path_of("0"), path_of("%d", count)) == 0)
 		count++;
 	CHECK(stat(path_of("0"), &st) == 0 && st.st_nlink == (nlink_t)count);
-	if (suite.coffer) {
+	if (suite.coffer && !suite.brief) {
 		CHECK(errno == EMLINK && count == MAX_LINKS);
 		CHECK_ERROR(EMLINK, link(path_of("0"), path_of("beyond")));
 		CHECK(unlink(path_of("%d", count - 1)) == 0);
