@@ -1,4 +1,5 @@
 /* Transactions: room for them, their frames, and the commit. */
+#include <assert.h>
 #include <errno.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -257,18 +258,27 @@ static int append_and_apply(struct store *s, const uint8_t *frames, size_t frame
 	return r;
 }
 
+/* Any number of frames, in as many chunks as replay wants. */
 int store_append_locked(struct store *s, const struct frame *frames, size_t count, uint64_t *ret_seq)
 {
-	AUTO_FREE uint8_t *bytes = malloc(count * FRAME_SIZE);
+	enum { AT_ONCE = 32768 };
+	static_assert(AT_ONCE * FRAME_SIZE <= COMMIT_MAX, "what is appended here is replayed");
+	AUTO_FREE uint8_t *bytes = malloc((count < AT_ONCE ? count : AT_ONCE) * FRAME_SIZE);
+	size_t chunks = (count + AT_ONCE - 1) / AT_ONCE;
+	int r = 0;
 
 	if (!bytes)
 		return -ENOMEM;
-	if (s->current->log_used + s->reserved + chunk_size(count * FRAME_SIZE, 0) >
+	if (s->current->log_used + s->reserved + count * FRAME_SIZE + chunks * CHUNK_HEADER >
 	    s->log.segments[s->log.current].size)
 		return -ENOSPC;
-	for (size_t i = 0; i < count; i++)
-		frame_encode(&frames[i], bytes + i * FRAME_SIZE);
-	return append_and_apply(s, bytes, count * FRAME_SIZE, NULL, 0, ret_seq);
+	for (size_t at = 0, n; r == 0 && at < count; at += n) {
+		n = count - at < AT_ONCE ? count - at : AT_ONCE;
+		for (size_t i = 0; i < n; i++)
+			frame_encode(&frames[at + i], bytes + i * FRAME_SIZE);
+		r = append_and_apply(s, bytes, n * FRAME_SIZE, NULL, 0, ret_seq);
+	}
+	return r;
 }
 
 int store_commit(struct txn *t, uint64_t *ret_seq)
