@@ -34,6 +34,9 @@ struct key_provider {
 };
 const struct key_provider *key_provider_for(const char *uri); /* NULL: unknown scheme */
 
+/* The path that a file: URI names, malloc'ed. -EINVAL for anything else. */
+int key_file_path(const char *uri, char **ret);
+
 /* ---- the keys of one volume, unlocked ---- */
 struct volume_keys;
 

@@ -70,11 +70,20 @@ static int allow(int ruleset, const char *path, uint64_t rights)
 	return syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &rule, 0) < 0 ? -errno : 0;
 }
 
+/* The folders of key files: a file replaced by another of the same name, which is how keys are renewed, has another inode. */
 static void allow_keys(int ruleset, const struct descriptor *d)
 {
-	for (size_t i = 0; i < d->scope_count; i++)
-		if (strncmp(d->scopes[i].key_uri, "file://", 7) == 0)
-			allow(ruleset, d->scopes[i].key_uri + 7, LANDLOCK_ACCESS_FS_READ_FILE);
+	for (size_t i = 0; i < d->scope_count; i++) {
+		AUTO_FREE char *path = NULL;
+		char *slash;
+
+		if (strncmp(d->scopes[i].key_uri, "file:", 5) != 0 || key_file_path(d->scopes[i].key_uri, &path) < 0)
+			continue;
+		slash = strrchr(path, '/');
+		if (slash != path)
+			*slash = 0;
+		allow(ruleset, path, LANDLOCK_ACCESS_FS_READ_FILE);
+	}
 }
 
 static int confine_files(const char *backing, const char *state_dir, const struct descriptor *d)

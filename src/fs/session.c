@@ -255,6 +255,11 @@ int fs_serve(struct fs *f)
 	fuse_loop_cfg_set_clone_fd(config, 0);
 	r = fuse_session_loop_mt(f->session, config);
 	fuse_loop_cfg_destroy(config);
+	/* Somebody switched io_uring off just when the session began: libfuse remembers that until the end as its failure. */
+	if (r == -EOPNOTSUPP && !atomic_load(&f->uses_uring)) {
+		log_notice("the kernel did not take io_uring: requests came by /dev/fuse");
+		r = 0;
+	}
 	return r < 0 ? r : r > 0 ? -EIO : 0;
 }
 

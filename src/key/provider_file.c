@@ -140,8 +140,7 @@ out:
 	return r;
 }
 
-/* The path of a file: URI, malloc'ed. */
-static int parse_uri(const char *uri, char **ret)
+int key_file_path(const char *uri, char **ret)
 {
 	static const char start[] = "file://";
 	AUTO_FREE char *path = NULL;
@@ -195,7 +194,7 @@ static int file_open(const char *uri, const char *state_dir, struct key_source *
 	(void)state_dir;
 	if (!s)
 		return -ENOMEM;
-	r = parse_uri(uri, &s->path);
+	r = key_file_path(uri, &s->path);
 	if (!r)
 		r = load(s->path, true, &s->key);
 	if (!r)

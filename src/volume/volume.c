@@ -357,11 +357,18 @@ int volume_open(int backing_fd, const struct volume_options *o, struct volume **
 		v->lock_fd = lock_backing(backing_fd, o->read_only);
 		if (v->lock_fd < 0 && !(o->read_only && (v->lock_fd == -ENOENT || v->lock_fd == -EROFS)))
 			r = v->lock_fd;
+		if (r < 0 && r != -EBUSY) {
+			log_error("log/lock cannot be opened: %s", strerror(-r));
+			r = -EIO; /* whatever it was, it was not about keys */
+		}
 	}
 	if (r == 0)
 		r = load_keys(v, o);
-	if (r == 0)
+	if (r == 0) {
 		r = store_new(backing_fd, o->read_only, &v->store);
+		if (r == -ENOENT || r == -EACCES)
+			r = -EIO; /* likewise */
+	}
 	if (r == 0) {
 		uint64_t blocks = geometry_max_blocks(store_max_pages(v->store));
 

@@ -155,6 +155,28 @@ expect "file://$key" "$(getfattr --only-values -n user.coffer.key_source "$mnt")
 "$COFFER" umount "$mnt"
 ok
 
+# A path that a URI must encode; and the same key in a new file, which is how keys are put in place.
+odd="$TEST_TMP/keys/a#b c.key"
+mkdir "$TEST_TMP/keys"
+cp -p "$key.good" "$odd"
+make_volume "$TEST_TMP/odd-keyed" --key "file://$TEST_TMP/keys/a%23b c.key"
+"$COFFER" mount "$TEST_TMP/odd-keyed" "$mnt"
+cp -p "$odd" "$odd.new"
+mv "$odd.new" "$odd"
+"$COFFER" status "$mnt" | grep -q 'key .*, active' || fail "a key file that was replaced by the same is not active"
+rm "$odd"
+"$COFFER" status "$mnt" | grep -q 'key .*, revoked' || fail "a key file that is gone is not revoked"
+"$COFFER" umount "$mnt"
+ok
+
+# ---- a backing directory that is not whole ----
+for part in log objects; do
+	mv "$b/$part" "$b/$part.away"
+	code 11 "$COFFER" mount "$b" "$mnt"
+	[[ -s $TEST_TMP/out ]] || fail "no word about a missing $part"
+	mv "$b/$part.away" "$b/$part"
+done
+
 # ---- an edited and an older descriptor ----
 cp -p "$b/coffer.volume" "$TEST_TMP/older"
 "$COFFER" mount "$b" "$mnt"
