@@ -21,11 +21,15 @@ as_owner() {
 	fi
 }
 
-# build_into DIR [OPTION...]: sets DIR up if it is not, and compiles.
+# build_into DIR [OPTION...]: sets DIR up, if it is not or with other options, and compiles.
 build_into() {
 	local dir=$1
 	shift
-	[[ -e $dir/build.ninja ]] || as_owner meson setup "$dir" "$ROOT" "$@"
+	if [[ ! -e $dir/build.ninja ]]; then
+		as_owner meson setup "$dir" "$ROOT" "$@"
+	elif [[ $# -gt 0 ]]; then
+		as_owner meson configure "$dir" "$@"
+	fi
 	as_owner meson compile -C "$dir"
 }
 
