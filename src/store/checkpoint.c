@@ -96,6 +96,31 @@ static int write_pages(struct store *s, int fd, struct page_ref *refs, size_t co
 	return r;
 }
 
+static bool is_durable(struct store *s, uint64_t seq)
+{
+	return seq && seq <= atomic_load(&s->durable_seq);
+}
+
+/* On a full disk: leaves out the pages that the current generation has released, durably. */
+static size_t leave_out_released(struct store *s, uint64_t object, struct page_ref *refs, size_t count)
+{
+	size_t kept = 0;
+
+	pthread_rwlock_rdlock(&s->overlay_lock);
+	const struct dirty_object *now = map_get(&s->current->objects, object);
+
+	for (size_t i = 0; i < count; i++) {
+		bool released = false;
+
+		for (size_t j = 0; now && is_durable(s, now->released_seq) && !released && j < now->released_count; j++)
+			released = range_has(&now->released[j], refs[i].page);
+		if (!released)
+			refs[kept++] = refs[i];
+	}
+	pthread_rwlock_unlock(&s->overlay_lock);
+	return kept;
+}
+
 static int write_object(struct store *s, struct dirty_object *o)
 {
 	struct home_file *f;
@@ -116,6 +141,8 @@ static int write_object(struct store *s, struct dirty_object *o)
 		return -ENOMEM;
 	for (const struct overlay_page *p; (p = map_next(&o->pages, &pos, &key));)
 		refs[count++] = (struct page_ref){ key - 1, p };
+	if (s->stuck)
+		count = leave_out_released(s, o->number, refs, count);
 	r = home_get(&s->home, o->number, true, &f);
 	if (r < 0)
 		return r;
@@ -129,7 +156,7 @@ static bool removed_since(struct store *s, uint64_t object)
 {
 	pthread_rwlock_rdlock(&s->overlay_lock);
 	const struct dirty_object *o = map_get(&s->current->objects, object);
-	bool removed = o && o->removed_seq && o->removed_seq <= atomic_load(&s->durable_seq);
+	bool removed = o && is_durable(s, o->removed_seq);
 
 	pthread_rwlock_unlock(&s->overlay_lock);
 	return removed;
@@ -171,24 +198,50 @@ static int sync_objects(struct store *s, struct dirty_object **objects, size_t c
 	return r;
 }
 
+struct given_back {
+	uint64_t object;
+	bool removed; /* the whole file; else: */
+	struct range range;
+};
+
+/* What the durable log says that the current generation gives back. *ret is malloc'ed. */
+static int list_given_back(struct store *s, struct given_back **ret, size_t *ret_count)
+{
+	size_t pos = 0, room = 1, count = 0;
+	struct dirty_object *o;
+
+	pthread_rwlock_rdlock(&s->overlay_lock);
+	while ((o = map_next(&s->current->objects, &pos, NULL)))
+		room += 1 + o->released_count;
+	struct given_back *list = malloc(room * sizeof(*list));
+
+	pos = 0;
+	while (list && (o = map_next(&s->current->objects, &pos, NULL))) {
+		if (is_durable(s, o->removed_seq))
+			list[count++] = (struct given_back){ o->number, true, { 0 } };
+		else if (is_durable(s, o->released_seq))
+			for (size_t i = 0; i < o->released_count; i++)
+				list[count++] = (struct given_back){ o->number, false, o->released[i] };
+	}
+	pthread_rwlock_unlock(&s->overlay_lock);
+	*ret = list;
+	*ret_count = count;
+	return list ? 0 : -ENOMEM;
+}
+
 /* On a full disk: what the current generation gives back is given back now, ahead of its turn. Its log is made durable first;
  * what it wrote after a release is in memory. */
 static int release_early(struct store *s)
 {
-	size_t pos = 0, count = 0;
+	AUTO_FREE struct given_back *list = NULL;
+	size_t count = 0;
 	int r = store_sync_all(s);
 
-	if (r < 0)
-		return r;
-	pthread_rwlock_rdlock(&s->overlay_lock);
-	AUTO_FREE uint64_t *removed = malloc((s->current->objects.count + 1) * sizeof(*removed));
-
-	for (struct dirty_object *o; removed && (o = map_next(&s->current->objects, &pos, NULL));)
-		if (o->removed_seq && o->removed_seq <= atomic_load(&s->durable_seq))
-			removed[count++] = o->number;
-	pthread_rwlock_unlock(&s->overlay_lock);
+	if (r == 0)
+		r = list_given_back(s, &list, &count);
 	for (size_t i = 0; r == 0 && i < count; i++)
-		r = home_remove(&s->home, removed[i]);
+		r = list[i].removed ? home_remove(&s->home, list[i].object)
+				    : home_release(&s->home, list[i].object, list[i].range.first, list[i].range.count);
 	return r;
 }
 

@@ -66,11 +66,13 @@ enum { NOT_LOGGED = UINT8_MAX };
 struct range {
 	uint64_t first, count; /* pages; count UINT64_MAX: to the end */
 };
+bool range_has(const struct range *r, uint64_t page);
 struct dirty_object {
 	uint64_t number;
 	struct map pages;       /* page + 1 -> struct overlay_page; */
 	struct range *released; /* in order of the log */
 	size_t released_count, released_size;
+	uint64_t released_seq; /* 0, or the chunk of the last release */
 	struct map unsynced;   /* page + 1 -> (void *)1: written home directly, not known to be synced */
 	uint64_t unsynced_seq; /* of the last such page */
 	uint64_t removed_seq;  /* 0, or the chunk that removed the object */

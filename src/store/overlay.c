@@ -111,9 +111,9 @@ int dirty_bulk(struct generation *g, struct dirty_object *o, uint64_t page, cons
 	return 0;
 }
 
-static bool in_range(uint64_t page, uint64_t first, uint64_t count)
+bool range_has(const struct range *r, uint64_t page)
 {
-	return page >= first && (count == UINT64_MAX || page - first < count);
+	return page >= r->first && (r->count == UINT64_MAX || page - r->first < r->count);
 }
 
 /* Takes what lies in a range out of a map keyed by page + 1; frees it where the values are pages. */
@@ -137,7 +137,7 @@ static void forget_range(struct generation *g, struct map *m, uint64_t first, ui
 
 		n = 0;
 		while (n < RELEASE_BATCH && map_next(m, &pos, &key))
-			if (in_range(key - 1, first, count))
+			if (range_has(&(struct range){ first, count }, key - 1))
 				found[n++] = key;
 		for (size_t i = 0; i < n; i++) {
 			void *p = map_remove(m, found[i]);

@@ -87,6 +87,7 @@ int frame_apply(struct store *s, struct generation *g, const struct frame *f, co
 		break;
 	case FRAME_RELEASE:
 		r = dirty_release(g, o, f->page, f->count);
+		o->released_seq = seq;
 		if (r == 0)
 			r = map_put(&s->released, f->object, (void *)(uintptr_t)g->number);
 		break;

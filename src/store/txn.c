@@ -42,7 +42,7 @@ static bool space_for(struct store *s, size_t payload)
 	if (s->space >= s->space_pending + payload + SPACE_MARGIN)
 		return true;
 	s->space = look_at_space(s);
-	s->space_pending = store_dirty_bytes(s);
+	s->space_pending = store_dirty_bytes(s) + s->reserved; /* what others are about to write, too */
 	return s->space >= s->space_pending + payload + SPACE_MARGIN;
 }
 

@@ -113,7 +113,6 @@ static int set_attributes(struct change *ch, struct object *o, const struct stat
 
 int volume_setattr(struct volume *v, uint64_t number, const struct stat *st, unsigned set, struct attr *ret)
 {
-	bool removal = set & SET_SIZE && st->st_size == 0;
 	struct object *o;
 	struct change ch;
 	int r;
@@ -123,6 +122,10 @@ int volume_setattr(struct volume *v, uint64_t number, const struct stat *st, uns
 	r = object_get(v, number, &o);
 	if (r < 0)
 		return r;
+	pthread_rwlock_rdlock(&o->lock);
+	bool removal = set & SET_SIZE && (uint64_t)st->st_size < o->m->size; /* works on a full disk */
+
+	pthread_rwlock_unlock(&o->lock);
 	r = change_begin(v, &ch, data_payload(2), removal);
 	if (r == 0) {
 		r = set_attributes(&ch, o, st, set);
