@@ -106,9 +106,9 @@ struct object {
 	struct meta *m; /* NULL until loaded */
 	struct cryptor *cryptor;
 	bool removed;
-	struct dir *dir;  /* entries, once loaded */
-	size_t dir_bytes; /* of it, as counted in the cache; cache_lock */
-	uint8_t *xattrs;  /* the companion's content, once loaded */
+	struct dir *dir; /* entries, once loaded */
+	size_t bytes;    /* of entries, kept pages and attributes, as counted in the cache; cache_lock */
+	uint8_t *xattrs; /* the companion's content, once loaded */
 	size_t xattrs_len;
 	uint64_t last_seq; /* of the last commit that touched it */
 
@@ -260,7 +260,7 @@ struct volume {
 	pthread_mutex_t cache_lock;
 	struct map objects; /* number -> struct object */
 	struct object *lru_head, *lru_tail;
-	size_t cached, dir_bytes;
+	size_t cached, bytes;
 	struct map lookups; /* number -> (void *)count, of references held by volume_forget's caller */
 	struct map orphans; /* number -> (void *)1: no name, still referred to */
 	struct object *lazy;

@@ -6,7 +6,7 @@
 
 #include "internal.h"
 
-enum { CACHE_OBJECTS = 16384, CACHE_DIR_BYTES = 256 << 20 };
+enum { CACHE_OBJECTS = 16384, CACHE_BYTES = 256 << 20 };
 
 static void lru_unlink(struct volume *v, struct object *o)
 {
@@ -59,7 +59,7 @@ static void evict(struct volume *v, struct object *o)
 	lru_unlink(v, o);
 	map_remove(&v->objects, o->number);
 	v->cached--;
-	v->dir_bytes -= o->dir_bytes;
+	v->bytes -= o->bytes;
 	object_free(o);
 }
 
@@ -136,14 +136,15 @@ void object_put(struct volume *v, struct object *o)
 	LOCK_SCOPE(&v->cache_lock);
 	if (--o->pins)
 		return;
-	v->dir_bytes += dir_memory(o->dir) - o->dir_bytes;
-	o->dir_bytes = dir_memory(o->dir);
+	v->bytes -= o->bytes;
+	o->bytes = dir_memory(o->dir) + o->pages.count * BLOCK_SIZE + (o->xattrs ? o->xattrs_len : 0);
+	v->bytes += o->bytes;
 	if (o->removed || !o->m) {
 		evict(v, o);
 		return;
 	}
 	lru_push(v, o);
-	while (v->lru_tail && (v->cached > CACHE_OBJECTS || v->dir_bytes > CACHE_DIR_BYTES))
+	while (v->lru_tail && (v->cached > CACHE_OBJECTS || v->bytes > CACHE_BYTES))
 		evict(v, v->lru_tail);
 }
 
