@@ -81,6 +81,7 @@ struct shared {
 	struct outcome outcome[NODES];
 	int open_error, close_error;
 	struct fsck_result fsck;
+	bool reported[NODES]; /* fsck named the object, or its companion */
 	int fsck_error;
 	unsigned log_first, log_last; /* the range of states that fits, see tamper_log.c */
 	uint64_t appended;            /* object number, in tamper_log.c */

@@ -146,11 +146,17 @@ void add_damage(int node, bool companion, const char *before, const char *after)
 }
 
 /* ---- reading, in processes of their own ---- */
-static void no_line(void *arg, const char *line)
+static void note_line(void *arg, const char *line)
 {
+	unsigned long long number = 0;
+
 	(void)arg;
 	if (getenv("TAMPER_LOG"))
 		fprintf(stderr, "fsck: %s\n", line);
+	(void)sscanf(line, "object %llu", &number);
+	for (unsigned i = 0; i < shared->count; i++)
+		if (number && (shared->nodes[i].number == number || shared->nodes[i].companion == number))
+			shared->reported[i] = true;
 }
 
 static void look(void *arg)
@@ -169,10 +175,11 @@ static void check(void *arg)
 	struct volume *v;
 
 	memset(&shared->fsck, 0, sizeof(shared->fsck));
+	memset(shared->reported, 0, sizeof(shared->reported));
 	shared->open_error = open_volume(arg, true, &v);
 	if (shared->open_error < 0)
 		return;
-	shared->fsck_error = volume_fsck(v, true, no_line, NULL, &shared->fsck);
+	shared->fsck_error = volume_fsck(v, true, note_line, NULL, &shared->fsck);
 	shared->close_error = volume_close(v);
 }
 
@@ -261,6 +268,14 @@ void run_copy(const char *path, const char *label)
 	if (stage(path, label, "read-only", look))
 		judge(label, "read-only");
 	if (stage(path, label, "fsck", check)) {
+		for (unsigned i = 0; i < shared->count; i++) {
+			const struct damage *d = &shared->damage[i], *p = &shared->damage[shared->nodes[i].parent];
+
+			/* What is behind a damaged directory is not found. */
+			if (d->noticed && !shared->reported[i] && (i == 0 || (!p->whole && !p->range_count)))
+				bad("%s: fsck does not report %.40s", d->label[0] ? d->label : label,
+				    shared->nodes[i].name);
+		}
 		if (noticed && !shared->fsck.errors)
 			bad("%s: fsck finds nothing", label);
 		if (!noticed && shared->fsck.errors)

@@ -276,6 +276,8 @@ static void check_listing(struct volume *v, unsigned i, uint64_t number)
 	r = volume_lookup(v, number, "never there", &a);
 	if (r == 0)
 		wrong(i, "holds a name that nobody made");
+	else if (r == -ENOENT && d->range_count)
+		wrong(i, "knows what is not in it, though a part of it cannot be read");
 	else if (r != -ENOENT)
 		refused(i, d->whole || d->range_count, "looking for what is not there", r);
 }
@@ -289,7 +291,9 @@ static void check_node(struct volume *v, unsigned i, bool exact)
 
 	if (n->kind != K_ROOT) {
 		r = volume_lookup(v, shared->nodes[n->parent].number, n->name, &a);
-		if (r < 0)
+		if (r == -ENOENT && !d->whole && !shared->damage[n->parent].whole)
+			wrong(i, "is said not to exist");
+		else if (r < 0)
 			refused(i, d->whole || behind_damage(n), "looking up its name", r);
 		else
 			check_stat(i, &a.st, exact);

@@ -136,6 +136,31 @@ static void run_epoch(const char *path, unsigned rounds)
 	_exit(0); /* as if killed */
 }
 
+static void run_script(const char *path, const char *script)
+{
+	AUTO_FREE char *command = NULL;
+
+	must(asprintf(&command, "export FOREIGN='%s' OTHER='%s' SAVED='%s/saved'; cd '%s' && { %s; }", setup.foreign,
+		      diverged, setup.dir, path, script) > 0,
+	     "memory");
+	must(system(command) == 0, script);
+}
+
+/* One that ends well, but of whose log a part is kept. */
+static void run_kept_epoch(void *path)
+{
+	struct volume *v;
+
+	must(open_volume(path, false, &v) == 0, "opening");
+	find_all(v);
+	for (unsigned i = 0; i < OPS; i++) {
+		if (i == 2 * DOINGS)
+			run_script(path, "mkdir -p $SAVED; cp log/segment* $SAVED/");
+		must(operate(v, i % DOINGS, i / DOINGS + 1) == 0, "an operation");
+	}
+	must(volume_close(v) == 0, "closing");
+}
+
 static void run_long_epoch(void *path)
 {
 	run_epoch(path, ROUNDS);
@@ -483,16 +508,6 @@ static void sound(void *path)
 	(void)volume_close(v);
 }
 
-static void run_script(const char *path, const char *script)
-{
-	AUTO_FREE char *command = NULL;
-
-	must(asprintf(&command, "export FOREIGN='%s' OTHER='%s' BASE='%s' SAVED='%s/saved'; cd '%s' && { %s; }",
-		      setup.foreign, diverged, base, setup.dir, path, script) > 0,
-	     "memory");
-	must(system(command) == 0, script);
-}
-
 /* Recovery for reading, recovery for good, and reading what that left: all see the same. */
 static void view_thrice(const char *path)
 {
@@ -577,7 +592,16 @@ static void replay_into_later(void)
 
 	if (!wanted("log"))
 		return;
-	/* What an epoch logged, put back once it is settled. */
+	/* A part of what the last epoch logged, put back after it ended: the same key, but the volume is clean. */
+	snprintf(path, sizeof(path), "%s", fresh_copy(base));
+	must(apart("an epoch", run_kept_epoch, path), "an epoch");
+	run_script(path, "cp $SAVED/segment* log/");
+	setup.cases++;
+	view = (struct view){ "the last epoch's own segments on the clean volume", 0, OPS, false };
+	view_thrice(path);
+	remove_tree(path);
+
+	/* What an unclean epoch logged, put back once it is settled. */
 	snprintf(path, sizeof(path), "%s", fresh_copy(diverged));
 	run_script(path, "mkdir -p $SAVED; cp log/segment* $SAVED/");
 	must(apart("recovering", must_open, path), "recovering");
