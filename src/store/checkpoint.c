@@ -341,7 +341,7 @@ static bool keeper_wait(struct store *s)
 {
 	struct timespec until;
 
-	clock_gettime(CLOCK_REALTIME, &until);
+	clock_gettime(CLOCK_MONOTONIC, &until); /* setting the time must not stop the intervals */
 	until.tv_sec += s->frozen ? RETRY_SECONDS : s->interval;
 	LOCK_SCOPE(&s->log_lock);
 	while (!s->wanted && !s->thread_stop)

@@ -56,13 +56,24 @@ static void lru_push(struct home *h, struct home_file *f)
 	h->lru_head = f;
 }
 
-static void drop_file(struct home *h, struct home_file *f)
+static void forget_file(struct home *h, struct home_file *f)
 {
 	lru_unlink(h, f);
 	map_remove(&h->open, f->object);
 	h->open_count--;
+	f->forgotten = true;
+}
+
+static void close_file(struct home_file *f)
+{
 	close(f->fd);
 	free(f);
+}
+
+static void drop_file(struct home *h, struct home_file *f)
+{
+	forget_file(h, f);
+	close_file(f);
 }
 
 void home_close(struct home *h)
@@ -155,8 +166,12 @@ int home_get(struct home *h, uint64_t object, bool create, struct home_file **re
 
 void home_put(struct home *h, struct home_file *f)
 {
-	LOCK_SCOPE(&h->lock);
-	f->users--;
+	pthread_mutex_lock(&h->lock);
+	bool last = --f->users == 0 && f->forgotten;
+
+	pthread_mutex_unlock(&h->lock);
+	if (last)
+		close_file(f);
 }
 
 int home_read(struct home *h, uint64_t object, uint64_t page, unsigned count, uint8_t *buf)
@@ -190,16 +205,20 @@ int home_remove(struct home *h, uint64_t object)
 {
 	char path[PATH_SIZE];
 
+	object_path(object, path);
+	if (unlinkat(h->objects_fd, path, 0) < 0 && errno != ENOENT)
+		return -errno;
 	pthread_mutex_lock(&h->lock);
 	struct home_file *f = map_get(&h->open, object);
+	bool idle = f && !f->users;
 
-	/* A reader that still holds it finishes on the unlinked file; the number is never used again. */
-	if (f && !f->users)
-		drop_file(h, f);
+	if (f)
+		forget_file(h, f);
 	pthread_mutex_unlock(&h->lock);
-
-	object_path(object, path);
-	return unlinkat(h->objects_fd, path, 0) < 0 && errno != ENOENT ? -errno : 0;
+	/* A reader that still holds it finishes on the unlinked file, and then its space goes too. The last close may take its time. */
+	if (idle)
+		close_file(f);
+	return 0;
 }
 
 int home_release(struct home *h, uint64_t object, uint64_t page, uint64_t count)

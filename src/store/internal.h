@@ -31,6 +31,7 @@ struct home_file {
 	uint64_t object;
 	int fd;
 	unsigned users;
+	bool forgotten; /* not in the cache any more: closed by who puts it last */
 	struct home_file *prev, *next;
 };
 int home_init(struct home *h, int backing_fd);

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #include <coffer/util.h>
 
@@ -16,6 +17,7 @@ int store_format(int backing_fd)
 int store_new(int backing_fd, bool read_only, struct store **ret)
 {
 	struct store *s = calloc(1, sizeof(*s));
+	pthread_condattr_t clock;
 	int r;
 
 	if (!s)
@@ -28,7 +30,10 @@ int store_new(int backing_fd, bool read_only, struct store **ret)
 	pthread_mutex_init(&s->log_lock, NULL);
 	pthread_rwlock_init(&s->overlay_lock, NULL);
 	pthread_cond_init(&s->room, NULL);
-	pthread_cond_init(&s->wake, NULL);
+	pthread_condattr_init(&clock);
+	pthread_condattr_setclock(&clock, CLOCK_MONOTONIC);
+	pthread_cond_init(&s->wake, &clock);
+	pthread_condattr_destroy(&clock);
 	s->log = (struct log){ .dir_fd = -1, .segments = { { .fd = -1 }, { .fd = -1 } } };
 	s->current = generation_new(s->next_generation++);
 	r = s->current ? home_init(&s->home, backing_fd) : -ENOMEM;
