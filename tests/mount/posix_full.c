@@ -89,19 +89,21 @@ static bool full_disk(void)
 /* Names, too: creation fails with ENOSPC, and nothing else happens. */
 static bool full_of_names(void)
 {
-	int count = 0, fd, made;
+	/* The last few names may come slowly, each with what makes room for it: not all of them are needed. */
+	double end = now() + 20;
+	int count = 0, fd = 0, made;
 	struct stat st;
 
 	CHECK(put_synced(path_of("old"), SIZE, 1) == 0 && fill_up("f", 1 << 20) > 0);
-	while (count < MOST) {
+	while (count < MOST && now() < end) {
 		fd = open(path_of("n%d", count), O_CREAT | O_EXCL | O_WRONLY, 0644);
 		if (fd < 0)
 			break;
 		close(fd);
 		count++;
 	}
-	printf("  %d empty files, then %s\n", count, strerrorname_np(errno));
-	CHECK(count == MOST || errno == ENOSPC);
+	printf("  %d empty files, then %s\n", count, fd < 0 ? strerrorname_np(errno) : "no time");
+	CHECK(fd >= 0 || errno == ENOSPC);
 	CHECK_ERROR(ENOENT, stat(path_of("n%d", count), &st));
 	made = mkdir(path_of("dir"), 0755);
 	CHECK(made == 0 || errno == ENOSPC);
