@@ -8,6 +8,7 @@
 #include "segment.h"
 
 #define COUNT_TO_END 0xffffffffffffULL /* 48 bits */
+enum { UNSYNCED_MAX = 65536 /* pages that one frame names; more than a transaction carries */ };
 
 static bool counts_pages(unsigned kind)
 {
@@ -39,7 +40,8 @@ int frame_decode(const uint8_t in[static FRAME_SIZE], struct frame *ret)
 	}
 	return ret->kind < FRAME_START || ret->kind > FRAME_SYNCED ||
 			       (uint64_t)ret->offset + ret->length > BLOCK_SIZE ||
-			       (ret->flags & FRAME_BULK && ret->length != BLOCK_SIZE)
+			       (ret->flags & FRAME_BULK && ret->length != BLOCK_SIZE) ||
+			       (ret->kind == FRAME_UNSYNCED && ret->count > UNSYNCED_MAX)
 		       ? -EBADMSG
 		       : 0;
 }

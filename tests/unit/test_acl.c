@@ -232,10 +232,12 @@ Test(native_acl, inherited)
 		cr_assert_eq(native_mode(path), mode, "%u: %o, not %o", i, mode, native_mode(path));
 		there = native_list(path, ACL_ACCESS);
 		cr_assert_eq(there.len, made.access_len);
-		cr_assert_arr_eq(there.bytes, made.access, there.len);
+		if (there.len) /* not with NULL */
+			cr_assert_arr_eq(there.bytes, made.access, there.len);
 		there = native_list(path, ACL_DEFAULT);
 		cr_assert_eq(there.len, directory ? made.inherit_len : 0);
-		cr_assert_arr_eq(there.bytes, made.inherit, there.len);
+		if (there.len)
+			cr_assert_arr_eq(there.bytes, made.inherit, there.len);
 		free(made.access);
 		free(made.inherit);
 		cr_assert_eq(remove(path), 0);

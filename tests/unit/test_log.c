@@ -128,6 +128,9 @@ Test(log, frames)
 	cr_assert_eq(frame_decode(bytes, &f), -EBADMSG);
 	put_le16(bytes + 2, UINT16_MAX);
 	cr_assert_eq(frame_decode(bytes, &f), -EBADMSG);
+	frame_encode(&frames[10], bytes);
+	put_le32(bytes + 4, 65537);
+	cr_assert_eq(frame_decode(bytes, &f), -EBADMSG);
 	frame_encode(&frames[3], bytes);
 	put_le32(bytes + 4, 4095);
 	cr_assert_eq(frame_decode(bytes, &f), -EBADMSG);
