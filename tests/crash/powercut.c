@@ -151,7 +151,7 @@ int main(int argc, char **argv)
 		{ "whole-pages", no_argument, NULL, 'p' },
 		{ 0 },
 	};
-	static struct plan p = { .epochs = 3, .ops = 300, .seed = 1 };
+	static struct plan p = { .epochs = 4, .ops = 320, .seed = 1 };
 	struct setup s = { 0 };
 	struct checks c = { .cuts = 50, .only = -1 };
 	const char *work_dir = NULL, *trace = NULL;

@@ -136,7 +136,7 @@ void worker_setup(struct worker *w);
 bool worker_run(struct worker *w, int ops);
 void worker_close(struct worker *w);
 
-/* ---- powercut_disk.c: what a disk may hold after a cut ---- */
+/* ---- powercut_disk.c, powercut_cut.c: what a disk may hold after a cut ---- */
 enum disk_model {
 	DISK_ORDERED, /* metadata is a prefix in order; syncing a new file makes its name durable (ext4, xfs) */
 	DISK_STRICT, /* names are a prefix in order, made durable by their directory's sync alone; files' own metadata apart */
@@ -155,8 +155,9 @@ int disk_build(struct disk *d, uint64_t seed, bool everything, const char *root)
 /* ---- powercut_run.c: the program under test, its file system, its trace ---- */
 struct setup {
 	const char *coffer, *library, *create, *options;
-	char root[256], backing[300], mnt[256], trace[256], second_trace[256], shared_path[256], log[256];
+	char root[256], backing[300], mnt[256], trace[256], second_trace[256], shared_path[256], log[256], config[256];
 	struct shared *shared;
+	off_t log_start; /* of what the last daemon wrote to the log */
 };
 int setup_start(struct setup *s, const char *work);
 /* Runs the program: `recorded` is the trace, or NULL. Returns its exit code, -1: it could not be run. */

@@ -7,21 +7,24 @@ ldd "$COFFER" | grep -qE 'lib[at]san' && skip "the recorder cannot be preloaded 
 
 driver=$COFFER_BUILD/tests/powercut
 passed=0 failed=0
-mkdir -p "$TEST_TMP/root"
-mount -t tmpfs -o size=400m,mode=700 powercut "$TEST_TMP/root"
+work=$TEST_TMP/work
+mkdir "$work"
+mount -t tmpfs -o size=600m,mode=700 powercut "$work"
+mkdir "$work/root"
+mount -t tmpfs -o size=400m,mode=700 powercut "$work/root"
 
 # variant SEED CUTS DRIVER_OPTION...
 # To see a failure again: POWERCUT_KEEP=DIR keeps the trace, and the state that failed.
 variant() {
 	local seed=$1 cuts=$2 status=0 line
 	shift 2
-	rm -rf "${TEST_TMP:?}/root/"*
-	"$driver" --coffer "$COFFER" --library "$COFFER_BUILD/tests/powercut_record.so" --work "$TEST_TMP" --seed "$seed" \
-		--cuts "$cuts" ${POWERCUT_KEEP:+--keep "$POWERCUT_KEEP/$seed"} "$@" >"$TEST_TMP/driver.log" 2>&1 || status=$?
-	line=$(tail -n 1 "$TEST_TMP/driver.log")
+	rm -rf "${work:?}/root/"*
+	"$driver" --coffer "$COFFER" --library "$COFFER_BUILD/tests/powercut_record.so" --work "$work" --seed "$seed" \
+		--cuts "$cuts" ${POWERCUT_KEEP:+--keep "$POWERCUT_KEEP/$seed"} "$@" >"$work/driver.log" 2>&1 || status=$?
+	line=$(tail -n 1 "$work/driver.log")
 	say "seed $seed, $*: $line"
 	if [[ $status -ne 0 || ! $line =~ ^([0-9]+)' passed, '([0-9]+)' failed'$ ]]; then
-		head -n 60 "$TEST_TMP/driver.log"
+		head -n 60 "$work/driver.log"
 		[[ $line =~ ^([0-9]+)' passed, '([0-9]+)' failed'$ ]] || fail "seed $seed, $*"
 	fi
 	passed=$((passed + BASH_REMATCH[1])) failed=$((failed + BASH_REMATCH[2]))

@@ -226,10 +226,15 @@ static uint64_t choose_record(const struct trace *t, uint64_t *random)
 {
 	static const uint32_t rare[] = { TRACE_CREATE, TRACE_UNLINK, TRACE_RENAME, TRACE_PUNCH, TRACE_TRUNCATE,
 					 TRACE_SYNCED, TRACE_END,    TRACE_EVENT,  TRACE_SYNC,  TRACE_MKDIR };
-	uint64_t at = below(random, t->count + 1);
+	uint64_t at = below(random, t->count + 1), created = 0;
 
 	if (below(random, 3) == 0)
 		return at;
+	if (below(random, 16) == 0) { /* when the volume was made, and mounted for the first time */
+		while (created + 1 < t->count && trace_at(t, created)->kind != TRACE_EVENT)
+			created++;
+		return below(random, created * 2);
+	}
 	uint32_t kind = rare[below(random, sizeof(rare) / sizeof(rare[0]))];
 
 	while (at < t->count && trace_at(t, at)->kind != kind)

@@ -36,7 +36,13 @@ int setup_start(struct setup *s, const char *work)
 	snprintf(s->second_trace, sizeof(s->second_trace), "%s/trace2", work);
 	snprintf(s->shared_path, sizeof(s->shared_path), "%s/shared", work);
 	snprintf(s->log, sizeof(s->log), "%s/log", work);
+	snprintf(s->config, sizeof(s->config), "%s/config", work);
 	mkdir(s->mnt, 0700);
+	FILE *config = fopen(s->config, "w");
+
+	/* So that what is done at intervals is done at all. */
+	if (!config || fputs("sync_interval = 1;\n", config) < 0 || fclose(config) != 0)
+		return -errno;
 	int fd = open(s->shared_path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 
 	if (fd < 0 || ftruncate(fd, sizeof(*s->shared)) < 0)
@@ -62,6 +68,7 @@ static pid_t spawn(struct setup *s, const char *recorded, const char *const argv
 	dup2(log, 2);
 	snprintf(state, sizeof(state), "%s/state/coffer", s->root);
 	setenv("COFFER_STATE_DIR", state, 1);
+	setenv("COFFER_CONFIG", s->config, 1);
 	setenv("POWERCUT_ROOT", s->root, 1);
 	setenv("POWERCUT_SHARED", s->shared_path, 1);
 	if (recorded)
@@ -85,11 +92,31 @@ int run_coffer(struct setup *s, const char *recorded, const char *const argv[])
 	return pid < 0 || waitpid(pid, &status, 0) < 0 ? -1 : exit_code(status);
 }
 
+static off_t log_size(const struct setup *s)
+{
+	struct stat st;
+
+	return stat(s->log, &st) < 0 ? 0 : st.st_size;
+}
+
 pid_t start_daemon(struct setup *s, const char *recorded)
 {
 	const char *argv[] = { s->coffer, "mount", "-f", s->backing, s->mnt, "-o", s->options, NULL };
 
+	s->log_start = log_size(s);
 	return spawn(s, recorded, argv);
+}
+
+/* The daemon has seen, too, that its mount works; one that is ended before calls that a failure. */
+static bool says_mounted(const struct setup *s)
+{
+	char text[8192] = "";
+	int fd = open(s->log, O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? -1 : pread(fd, text, sizeof(text) - 1, s->log_start);
+
+	if (fd >= 0)
+		close(fd);
+	return n > 0 && strstr(text, "is mounted on");
 }
 
 static void pause_ms(long ms)
@@ -105,7 +132,8 @@ int wait_mounted(struct setup *s, pid_t daemon)
 	int status;
 
 	for (int waited = 0; waited < PATIENCE_MS; waited += STEP_MS) {
-		if (stat(s->root, &above) == 0 && stat(s->mnt, &at) == 0 && at.st_ino == 1 && at.st_dev != above.st_dev)
+		if (stat(s->root, &above) == 0 && stat(s->mnt, &at) == 0 && at.st_ino == 1 &&
+		    at.st_dev != above.st_dev && says_mounted(s))
 			return 0;
 		if (waitpid(daemon, &status, WNOHANG) == daemon)
 			return exit_code(status) ? exit_code(status) : 255;
