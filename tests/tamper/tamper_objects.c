@@ -555,6 +555,7 @@ void tamper_objects(void)
 		whole_files(kinds[i], false);
 	whole_files(K_XATTR, true);
 	not_files();
+	flush(); /* in copies of its own: everything is behind the root */
 	root_places();
 	flush();
 }
