@@ -1,11 +1,15 @@
 /* coffer umount: returns once the daemon has written everything and released the volume. */
 #include <errno.h>
+#include <poll.h>
 #include <sys/stat.h>
 
 #include "commands.h"
 
+enum { PATIENCE_MS = 5000 }; /* before saying what it may be that takes so long */
+
 struct unmounting {
 	const char *mountpoint;
+	int fd; /* where the daemon answers */
 	int result;
 };
 
@@ -13,9 +17,15 @@ struct unmounting {
 static bool unmount_now(void *arg, const char *line)
 {
 	struct unmounting *u = arg;
+	struct pollfd answer = { .fd = u->fd, .events = POLLIN };
 
 	(void)line;
 	u->result = unmount(u->mountpoint, false);
+	if (u->result == 0 && poll(&answer, 1, PATIENCE_MS) == 0)
+		log_notice(
+			"%s: unmounted; waiting for the daemon: it may have much to write, or the file system is in use in another "
+			"mount namespace",
+			u->mountpoint);
 	return u->result == 0;
 }
 
@@ -49,7 +59,7 @@ static enum exit_code unmount_alone(const char *path, const char *mountpoint)
 
 static enum exit_code unmount_and_wait(int fd, const char *path, const char *mountpoint)
 {
-	struct unmounting u = { .mountpoint = mountpoint, .result = 1 };
+	struct unmounting u = { .mountpoint = mountpoint, .fd = fd, .result = 1 };
 	int r = control_send(fd, json_pack("{s:s}", "verb", "wait"));
 
 	if (r == 0)

@@ -19,6 +19,7 @@ enum {
 struct control {
 	int dir_fd, listen_fd, stop_fd;
 	struct sockaddr_un address;
+	ino_t inode; /* of the socket's name */
 	struct control_facts facts;
 	bool bound, serving;
 	pthread_t thread;
@@ -90,6 +91,12 @@ static int bind_socket(struct control *c)
 	r = bind(c->listen_fd, (struct sockaddr *)&c->address, sizeof(c->address)) < 0 ? -errno : 0;
 	umask(mask);
 	c->bound = r == 0;
+	if (r == 0) {
+		struct stat st;
+
+		r = fstatat(c->dir_fd, socket_name(&c->address), &st, AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0;
+		c->inode = st.st_ino;
+	}
 	if (r == 0 && listen(c->listen_fd, CONNECTIONS_MAX) < 0)
 		r = -errno;
 	return r;
@@ -302,13 +309,22 @@ int control_serve(struct control *c, const struct control_facts *f)
 	return c->serving ? 0 : -EAGAIN;
 }
 
+/* If the backing directory was replaced by another of the same path, the name may be that one's daemon's by now. */
+static void remove_name(struct control *c)
+{
+	struct stat st;
+
+	if (c->bound && fstatat(c->dir_fd, socket_name(&c->address), &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+	    st.st_ino == c->inode)
+		unlinkat(c->dir_fd, socket_name(&c->address), 0);
+	c->bound = false;
+}
+
 void control_stop(struct control *c)
 {
 	uint64_t one = 1;
 
-	if (c->bound)
-		unlinkat(c->dir_fd, socket_name(&c->address), 0);
-	c->bound = false;
+	remove_name(c);
 	if (c->serving && write(c->stop_fd, &one, sizeof(one)) == sizeof(one))
 		pthread_join(c->thread, NULL);
 	c->serving = false;

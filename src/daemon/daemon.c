@@ -13,6 +13,7 @@
 
 enum {
 	SETTLE_SECONDS = 10, /* at most, for the kernel to write what it holds of files in use */
+	STRAY_SECONDS = 10,  /* for the kernel to let go of the file system after the unmount */
 	QUIET_MS = 300,      /* without a change: it has */
 };
 
@@ -112,6 +113,13 @@ static enum exit_code open_volume(struct daemon *d)
 	return exit_code_of(r);
 }
 
+static int flush(void *arg)
+{
+	struct daemon *d = arg;
+
+	return helper_flush(&d->helper);
+}
+
 static enum exit_code start_session(struct daemon *d)
 {
 	int fd, r;
@@ -125,6 +133,8 @@ static enum exit_code start_session(struct daemon *d)
 		return r == -ENODEV ? EXIT_MOUNT_POINT : EXIT_OTHER;
 	}
 	r = fs_new(d->volume, fd, &d->fs_options, &d->fs);
+	if (r == 0)
+		r = fs_flush_with(d->fs, flush, d);
 	if (r < 0) {
 		helper_unmount(&d->helper, true);
 		return EXIT_OTHER;
@@ -181,10 +191,19 @@ static void wait_until_quiet(struct daemon *d)
 
 static void stop_serving(struct daemon *d)
 {
-	if (helper_unmount(&d->helper, false) == 0)
-		return;
-	log_warning("%s is in use: detached; open files fail from now on", d->mountpoint);
-	helper_unmount(&d->helper, true);
+	struct timespec pause = { .tv_nsec = 20 * 1000000L };
+
+	if (helper_unmount(&d->helper, false) == 0) {
+		/* It is over at once, unless a copy of the mount lives on elsewhere. */
+		for (int i = 0; i < STRAY_SECONDS * 50 && !atomic_load(&d->ended); i++)
+			nanosleep(&pause, NULL);
+		if (atomic_load(&d->ended))
+			return;
+		log_warning("%s is still mounted in another mount namespace: it fails there from now on", d->backing);
+	} else {
+		log_warning("%s is in use: detached; open files fail from now on", d->mountpoint);
+		helper_unmount(&d->helper, true);
+	}
 	wait_until_quiet(d);
 	if (!atomic_load(&d->ended))
 		fs_stop(d->fs);

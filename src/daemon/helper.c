@@ -12,6 +12,7 @@ enum verb {
 	VERB_READY_SYSLOG = 's',
 	VERB_UNMOUNT = 'u',
 	VERB_DETACH = 'd',
+	VERB_FLUSH = 'f',
 	VERB_END = 'e'
 };
 
@@ -99,16 +100,25 @@ static bool is_ours(const struct serving *s)
 
 static int do_unmount(struct serving *s, bool lazy)
 {
-	AUTO_CLOSE int root = -1;
-	int r = 0;
+	int root, r = 0;
 
 	if (is_ours(s)) {
-		/* Files that are in use can be written after detaching, but nothing makes the kernel do it. */
-		if (lazy && (root = open(s->mountpoint, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) >= 0)
+		/* If the file system stays in use, elsewhere or by open files, nothing else makes the kernel write. */
+		root = open(s->mountpoint, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		if (root >= 0) {
 			syncfs(root);
+			close(root);
+		}
 		r = unmount(s->mountpoint, lazy);
 	}
 	return send_answer(s->fd, r, -1);
+}
+
+static int do_flush(struct serving *s)
+{
+	AUTO_CLOSE int root = is_ours(s) ? open(s->mountpoint, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+
+	return send_answer(s->fd, root < 0 ? -ENODEV : syncfs(root) < 0 ? -errno : 0, -1);
 }
 
 static int answer(struct serving *s, char verb)
@@ -125,6 +135,8 @@ static int answer(struct serving *s, char verb)
 	case VERB_UNMOUNT:
 	case VERB_DETACH:
 		return do_unmount(s, verb == VERB_DETACH);
+	case VERB_FLUSH:
+		return do_flush(s);
 	case VERB_END:
 		s->mount_id = 0;
 		return send_answer(s->fd, 0, -1);
@@ -201,6 +213,11 @@ int helper_ready(struct helper *h, bool background)
 int helper_unmount(struct helper *h, bool lazy)
 {
 	return ask(h, lazy ? VERB_DETACH : VERB_UNMOUNT, NULL);
+}
+
+int helper_flush(struct helper *h)
+{
+	return ask(h, VERB_FLUSH, NULL);
 }
 
 void helper_end(struct helper *h)

@@ -105,6 +105,22 @@ expect end "$(tail -c 4 "$mnt/open")" "its end"
 "$COFFER" umount "$mnt"
 ok
 
+# ---- SIGTERM while another mount namespace has a copy of the mount: ends all the same, with everything written ----
+"$COFFER" mount "$b" "$mnt"
+pid=$(daemon_pid "$mnt")
+unshare --mount --propagation private sleep 120 &
+sleeper=$!
+await 30 grep -q " $mnt fuse.coffer " "/proc/$sleeper/mounts"
+echo elsewhere >"$mnt/elsewhere"
+kill -TERM "$pid"
+await 60 not is_running "$pid"
+is_clean "$b" || fail "not clean after a stop with the mount alive elsewhere"
+kill "$sleeper"
+"$COFFER" mount "$b" "$mnt"
+expect elsewhere "$(cat "$mnt/elsewhere")" "contents written before that"
+"$COFFER" umount "$mnt"
+ok
+
 # ---- SIGKILL: the helper takes the dead mount away; nothing acknowledged is lost ----
 "$COFFER" mount "$b" "$mnt" -o writeback=off
 mkdir "$mnt/dir"
