@@ -56,6 +56,12 @@ int store_empty_log(struct store *s);
 void store_on_interval(struct store *s, void (*call)(void *arg), void *arg);
 
 /* ---- transactions ---- */
+/* What a transaction needs besides room in the log. */
+enum room {
+	ROOM_NEW,      /* backing space for its pages */
+	ROOM_REMOVAL,  /* nothing: it gives space back, and works on a full disk */
+	ROOM_IN_PLACE, /* nothing: every page is there already */
+};
 struct txn {
 	struct store *store;
 	uint8_t *frames;
@@ -63,11 +69,14 @@ struct txn {
 	struct txn_page *pages; /* what the write frames carry */
 	size_t page_count, page_size;
 	size_t payload_len, reserved;
-	bool removal;
+	enum room room;
 };
 /* Reserves room in the log for `payload` bytes (pages and frames together); waits for a checkpoint if need be, or says -EAGAIN
- * to the background thread, which makes them. `removal`: what gives space back, and works on a full disk. */
-int store_begin(struct store *s, struct txn *t, size_t payload, bool removal);
+ * to the background thread, which makes them. */
+int store_begin(struct store *s, struct txn *t, size_t payload, enum room room);
+/* After -ENOSPC: waits until what was removed is given back to the disk. False: nothing was, trying again is of no use. No
+ * transaction may be open, no lock held. */
+bool store_reclaim(struct store *s);
 /* Writes a page: `used` bytes from `data`, then zeros. `data` must stay until the commit. A page at most once. */
 int txn_write(struct txn *t, uint64_t object, uint64_t page, const uint8_t *data, size_t used);
 /* The same for a whole page of file content: it is kept in the log's file alone, not in memory. */
@@ -98,6 +107,8 @@ int store_allocate(struct store *s, uint64_t object, uint64_t page, uint64_t cou
 
 /* Makes all commits up to `seq` (0: all so far) durable, and the object's directly written pages with them (0: no object). */
 int store_sync(struct store *s, uint64_t object, uint64_t seq);
+/* Makes directly written pages of an object durable, and what the log says of them known as such; not the log itself. */
+int store_sync_data(struct store *s, uint64_t object);
 int store_sync_all(struct store *s);
 
 int store_statfs(struct store *s, struct statvfs *ret);

@@ -4,7 +4,7 @@
  *
  *   offset  size
  *        0     4  "COFB" for a data block, "COFM" for a clear page
- *        4     2  format version, 1
+ *        4     2  version of the sealing, 1
  *        6     2  suite
  *        8     8  object number
  *       16     8  index of the block in the object, or of the page in the backing file
@@ -38,7 +38,7 @@ static void put_position(uint8_t out[static POSITION_SIZE], const char *magic, c
 {
 	memset(out, 0, POSITION_SIZE);
 	memcpy(out, magic, 4);
-	put_le16(out + 4, FORMAT_VERSION);
+	put_le16(out + 4, SEALING_VERSION);
 	put_le16(out + 6, (uint16_t)cryptor_suite(set->owner));
 	put_le64(out + 8, set->object);
 	put_le64(out + 16, index);

@@ -8,7 +8,7 @@
 #include "coffer/crypto.h"
 #include "ossl.h"
 
-enum { FORMAT_VERSION = 1 };
+enum { SEALING_VERSION = 1 };
 
 /* Purposes of object keys. The numbers are part of the on-disk format, see object_key() in cryptor.c. */
 enum key_purpose {
@@ -53,7 +53,6 @@ struct context_set {
  * holds at most one. */
 int cryptor_take(struct cryptor *c, uint64_t object, struct context_set **ret);
 void cryptor_give_back(struct context_set *set);
-
 
 /* The cipher of `slot`, keyed for the set's object, key version and record kind (0 except for records). */
 int set_cipher(struct context_set *set, enum slot slot, uint32_t version, uint32_t kind, struct cipher **ret);

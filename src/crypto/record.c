@@ -4,7 +4,7 @@
  *
  *   offset  size
  *        0     4  "COFR"
- *        4     2  format version, 1
+ *        4     2  version of the sealing, 1
  *        6     2  suite
  *        8     8  object number
  *       16     4  kind
@@ -104,7 +104,7 @@ enum { CONTEXT_SIZE = 24 };
 static void put_context(uint8_t out[static CONTEXT_SIZE], const struct record *rec)
 {
 	memcpy(out, "COFR", 4);
-	put_le16(out + 4, FORMAT_VERSION);
+	put_le16(out + 4, SEALING_VERSION);
 	put_le16(out + 6, (uint16_t)cryptor_suite(rec->set->owner));
 	put_le64(out + 8, rec->set->object);
 	put_le32(out + 16, rec->kind);

@@ -8,6 +8,7 @@
 
 #define FUSE_USE_VERSION FUSE_MAKE_VERSION(3, 18)
 #include <fuse_lowlevel.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -30,7 +31,17 @@ struct fs {
 	bool writeback;
 	atomic_bool uses_uring;
 	atomic_uint_fast64_t changes;
+
+	int (*flush)(void *arg); /* seek.c */
+	void *flush_arg;
+	pthread_t seeker;
+	bool seeker_runs;
+	pthread_mutex_t seek_lock; /* protects what follows */
+	pthread_cond_t seek_wake;
+	struct seek *seeks;
+	bool seek_stop;
 };
+void seeker_stop(struct fs *f); /* after the connection's end: what it waits for is over then */
 
 /* One per thread that answers requests; made when the first one comes, freed with the thread. */
 struct worker {

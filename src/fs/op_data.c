@@ -54,17 +54,6 @@ void op_fallocate(fuse_req_t req, fuse_ino_t object, int mode, off_t off, off_t 
 					   kill_ids_of(req, f->volume, object, fuse_req_ctx(req)->uid != 0)));
 }
 
-void op_lseek(fuse_req_t req, fuse_ino_t object, off_t off, int whence, struct fuse_file_info *fi)
-{
-	struct fs *f = enter_plain(req);
-	uint64_t found = 0;
-	int r;
-
-	(void)fi;
-	r = volume_seek(f->volume, object, (uint64_t)off, whence, &found);
-	reply_offset(req, r, found);
-}
-
 /* For directories too. There is no cheaper fdatasync: what makes data durable, the log, makes everything durable. */
 void op_fsync(fuse_req_t req, fuse_ino_t object, int datasync, struct fuse_file_info *fi)
 {

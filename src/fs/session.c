@@ -275,6 +275,7 @@ void fs_disconnect(struct fs *f)
 	/* libfuse closes its descriptor only with the session, which others may still look at. */
 	if (null < 0 || dup3(null, fuse_session_fd(f->session), O_CLOEXEC) < 0)
 		log_warning("the connection to the kernel cannot be ended: %s", strerror(errno));
+	seeker_stop(f);
 }
 
 void fs_free(struct fs *f)

@@ -355,6 +355,10 @@ static bool keeper_wait(struct store *s)
 
 static void keeper_checkpoint(struct store *s)
 {
+	pthread_mutex_lock(&s->log_lock);
+	if (!s->frozen || s->stuck) /* what the current generation removed goes now (see release_early) */
+		s->gave_back = false;
+	pthread_mutex_unlock(&s->log_lock);
 	if (!s->frozen) {
 		/* Most of the log is synced before anybody has to wait for it. */
 		if (store_sync_all(s) < 0)
@@ -399,6 +403,10 @@ static void *keeper_run(void *arg)
 		}
 		if (wanted) {
 			keeper_checkpoint(s);
+			pthread_mutex_lock(&s->log_lock);
+			s->attempts++;
+			pthread_cond_broadcast(&s->room);
+			pthread_mutex_unlock(&s->log_lock);
 			if (s->stuck) { /* do not spin: removals come with time */
 				struct timespec pause = { .tv_nsec = 200000000 };
 

@@ -143,7 +143,7 @@ struct segment {
 	size_t written; /* bytes from its start that hold real data, not just reserved space */
 };
 struct log {
-	int dir_fd; /* BACKING/log */
+	int dir_fd;               /* BACKING/log */
 	struct aead *aead;        /* under log_lock */
 	struct aead *header_aead; /* the same key, for segments that are made ready without it */
 	struct segment segments[SEGMENTS];
@@ -194,6 +194,8 @@ struct store {
 	struct map released;           /* object -> (void *)(generation of its last release) */
 	uint64_t space, space_pending; /* bytes free below, at the last look; accepted since */
 	uint64_t checkpoints, syncs;
+	uint64_t attempts; /* checkpoints that were tried, with success or without */
+	bool gave_back;    /* something was removed since the last attempt began: another one may find room */
 
 	pthread_rwlock_t overlay_lock;
 	struct generation *current, *frozen; /* frozen: being written home, NULL otherwise */

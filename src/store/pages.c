@@ -230,26 +230,38 @@ static int sync_home(struct store *s, uint64_t object)
 	return r < 0 ? r : sync_name_if_new(s, object);
 }
 
+/* `*seq` is moved to what the log says of it. */
+static int sync_data(struct store *s, uint64_t object, uint64_t *seq)
+{
+	uint64_t before = last_seq(s);
+
+	if (!has_unsynced(s, object))
+		return 0;
+	int r = sync_home(s, object);
+
+	if (r < 0) {
+		store_fail(s, "syncing an object's file", r);
+		return -EIO;
+	}
+	return say_synced(s, &object, 1, before, seq);
+}
+
+int store_sync_data(struct store *s, uint64_t object)
+{
+	uint64_t seq;
+
+	return s->read_only || s->mode != STORE_ACTIVE ? 0 : sync_data(s, object, &seq);
+}
+
 int store_sync(struct store *s, uint64_t object, uint64_t seq)
 {
 	if (s->read_only || s->mode != STORE_ACTIVE)
 		return 0;
-	uint64_t before = last_seq(s);
-
 	if (!seq)
-		seq = before;
-	if (object && has_unsynced(s, object)) {
-		int r = sync_home(s, object);
+		seq = last_seq(s);
+	int r = object ? sync_data(s, object, &seq) : 0;
 
-		if (r < 0) {
-			store_fail(s, "syncing an object's file", r);
-			return -EIO;
-		}
-		r = say_synced(s, &object, 1, before, &seq);
-		if (r < 0)
-			return r;
-	}
-	return store_sync_log(s, seq);
+	return r < 0 ? r : store_sync_log(s, seq);
 }
 
 /* Adds the objects of a generation that have unsynced pages. overlay_lock is held. */

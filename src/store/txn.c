@@ -60,41 +60,56 @@ static void want_checkpoint(struct store *s)
 }
 
 /* Waits, with log_lock, until there is room for `need` bytes in the log and, unless for a removal, on the disk. */
-static int wait_for_room(struct store *s, size_t need, bool removal)
+static int wait_for_room(struct store *s, size_t need, enum room room)
 {
+	bool removal = room == ROOM_REMOVAL;
 	unsigned drained = 0;
 
 	for (;;) {
 		if (s->failed)
 			return -EROFS;
-		if (s->stuck && !removal)
-			return -ENOSPC;
 		size_t limit = log_limit(s, removal), used = s->current->log_used + s->reserved;
-		uint64_t checkpoints = s->checkpoints;
+		uint64_t attempts = s->attempts;
+		bool hopeless = s->stuck && !removal;
 
+		if (hopeless && (!s->gave_back || drained++ == 2))
+			return -ENOSPC;
 		if (used + need > limit && s->frozen && !s->stuck && log_grow(&s->log))
 			continue; /* a burst: it goes home when there is time */
-		if (used + need <= limit && s->current->bytes < MEMORY_MAX) {
-			if (removal || space_for(s, need))
+		if (!hopeless && used + need <= limit && s->current->bytes < MEMORY_MAX) {
+			if (room != ROOM_NEW || space_for(s, need))
 				return 0;
 			/* What is in memory may need less than was thought: see what is left once it is home. */
-			if (store_dirty_bytes(s) == 0 || drained++ == 2)
+			if ((store_dirty_bytes(s) == 0 && !s->gave_back) || drained++ == 2)
 				return -ENOSPC;
-		} else if (SEGMENT_HEADER + need + FRAMES_ROOM > limit || s->stuck) {
+		} else if (SEGMENT_HEADER + need + FRAMES_ROOM > limit || (s->stuck && removal)) {
 			return -ENOSPC;
 		}
 		want_checkpoint(s);
 		/* Only the background thread makes room: where it asks for itself (on_interval), it would wait for ever. */
 		if (keeper_is_self(s))
 			return -EAGAIN;
-		while (s->checkpoints == checkpoints && !s->failed && !s->stuck)
+		while (s->attempts == attempts && !s->failed)
 			pthread_cond_wait(&s->room, &s->log_lock);
 	}
 }
 
-int store_begin(struct store *s, struct txn *t, size_t payload, bool removal)
+bool store_reclaim(struct store *s)
 {
-	*t = (struct txn){ .store = s, .removal = removal };
+	LOCK_SCOPE(&s->log_lock);
+	uint64_t attempts = s->attempts;
+
+	if (s->mode != STORE_ACTIVE || !s->gave_back || s->failed || keeper_is_self(s))
+		return false;
+	want_checkpoint(s);
+	while (s->attempts == attempts && !s->failed)
+		pthread_cond_wait(&s->room, &s->log_lock);
+	return true;
+}
+
+int store_begin(struct store *s, struct txn *t, size_t payload, enum room room)
+{
+	*t = (struct txn){ .store = s, .room = room };
 	if (s->mode == STORE_RECOVERING)
 		return 0;
 	if (s->read_only)
@@ -102,13 +117,13 @@ int store_begin(struct store *s, struct txn *t, size_t payload, bool removal)
 	size_t need = payload + FRAMES_ROOM + CHUNK_HEADER;
 
 	LOCK_SCOPE(&s->log_lock);
-	int r = wait_for_room(s, need, removal);
+	int r = wait_for_room(s, need, room);
 
 	if (r < 0)
 		return r;
 	t->reserved = need;
 	s->reserved += need;
-	if (!removal)
+	if (room == ROOM_NEW)
 		s->space_pending += payload;
 	if (s->current->log_used > CHECKPOINT_AT || s->current->log_used > log_limit(s, false) / 2 ||
 	    s->current->bytes > MEMORY_MAX / 2)
@@ -310,6 +325,8 @@ int store_commit(struct txn *t, uint64_t *ret_seq)
 	}
 	if (r == 0)
 		r = append_and_apply(s, t->frames, t->frames_len, pieces, (int)t->page_count, ret_seq);
+	if (r == 0 && t->room == ROOM_REMOVAL)
+		s->gave_back = true;
 	pthread_mutex_unlock(&s->log_lock);
 	store_abort(t);
 	return r;

@@ -126,7 +126,7 @@ int volume_setattr(struct volume *v, uint64_t number, const struct stat *st, uns
 	bool removal = set & SET_SIZE && (uint64_t)st->st_size < o->m->size; /* works on a full disk */
 
 	pthread_rwlock_unlock(&o->lock);
-	r = change_begin(v, &ch, data_payload(2), removal);
+	r = change_begin(v, &ch, data_payload(2), removal ? ROOM_REMOVAL : ROOM_NEW);
 	if (r == 0) {
 		r = set_attributes(&ch, o, st, set);
 		if (r == 0)

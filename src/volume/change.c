@@ -15,10 +15,10 @@ struct timespec now(void)
 	return t;
 }
 
-int change_begin(struct volume *v, struct change *ch, size_t payload, bool removal)
+int change_begin(struct volume *v, struct change *ch, size_t payload, enum room room)
 {
 	*ch = (struct change){ .v = v };
-	return store_begin(v->store, &ch->t, payload, removal);
+	return store_begin(v->store, &ch->t, payload, room);
 }
 
 struct meta *change_staged(struct change *ch, const struct object *o)

@@ -9,6 +9,7 @@
 #include "internal.h"
 
 enum {
+	TRIES_ON_FULL = 3,  /* a checkpoint that was under way may not give back what was removed last */
 	PIECE_BLOCKS = 256, /* of one change: 1 MiB */
 	TAG_WRITES_PER_KEY_SHIFT = 31,
 	HEADER_ROOM = 2 * BLOCK_SIZE, /* bytes of log for the header, and some */
@@ -213,8 +214,25 @@ static size_t piece(struct volume *v, uint64_t off, uint64_t len)
 
 	while (data_payload(max / BLOCK_SIZE) > store_max_payload(v->store) && max > BLOCK_SIZE)
 		max /= 2;
-	max -= off % max < max ? off % BLOCK_SIZE : 0;
+	max -= off % BLOCK_SIZE; /* ends at a block */
 	return len < max ? (size_t)len : max;
+}
+
+/* Whether a write needs no new space below: on a full disk, what is there can still be overwritten. */
+static bool is_in_place(struct volume *v, struct object *o, uint64_t off, size_t len)
+{
+	uint64_t first = off / BLOCK_SIZE, limit = (off + len + BLOCK_SIZE - 1) / BLOCK_SIZE, hole = 0;
+
+	pthread_rwlock_rdlock(&o->lock);
+	bool there = !o->removed && tags_seek(v, o, first, limit, false, &hole) == 0 && hole == limit;
+
+	pthread_rwlock_unlock(&o->lock);
+	return there;
+}
+
+static bool is_full(int r)
+{
+	return r == -ENOSPC || r == -EDQUOT;
 }
 
 static int write_piece(struct volume *v, struct object *o, uint64_t off, size_t len, const uint8_t *data,
@@ -222,8 +240,11 @@ static int write_piece(struct volume *v, struct object *o, uint64_t off, size_t 
 {
 	struct change ch;
 	struct meta *m;
-	int r = change_begin(v, &ch, data_payload(len / BLOCK_SIZE + 2), false);
+	size_t payload = data_payload(len / BLOCK_SIZE + 2);
+	int r = change_begin(v, &ch, payload, ROOM_NEW);
 
+	if (is_full(r) && is_in_place(v, o, off, len))
+		r = change_begin(v, &ch, payload, ROOM_IN_PLACE);
 	if (r < 0)
 		return r;
 	r = touch_content(&ch, o, &m, kill);
@@ -241,7 +262,7 @@ int volume_write(struct volume *v, uint64_t number, uint64_t off, size_t len, co
 {
 	const uint8_t *data = buf;
 	struct object *o;
-	int r;
+	int r, tries = TRIES_ON_FULL;
 
 	if (off > v->max_size || len > v->max_size - off)
 		return -EFBIG;
@@ -251,7 +272,9 @@ int volume_write(struct volume *v, uint64_t number, uint64_t off, size_t len, co
 	while (r == 0 && len) {
 		size_t n = piece(v, off, len);
 
-		r = write_piece(v, o, off, n, data, kill);
+		do
+			r = write_piece(v, o, off, n, data, kill);
+		while (is_full(r) && tries-- && store_reclaim(v->store));
 		off += n;
 		data += n;
 		len -= n;
@@ -325,7 +348,7 @@ int volume_fallocate(struct volume *v, uint64_t number, int mode, uint64_t off, 
 	struct object *o;
 	struct change ch;
 	struct meta *m;
-	int r;
+	int r, tries = TRIES_ON_FULL;
 
 	if (mode & ~(FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE) || (zero && hole) ||
 	    (hole && !(mode & FALLOC_FL_KEEP_SIZE)))
@@ -340,10 +363,12 @@ int volume_fallocate(struct volume *v, uint64_t number, int mode, uint64_t off, 
 	if (!hole) { /* real space below, so that writing it later does not fail */
 		uint64_t first = geometry_page(off / BLOCK_SIZE), end = geometry_page((off + len - 1) / BLOCK_SIZE) + 1;
 
-		r = v->read_only ? -EROFS : store_allocate(v->store, number, first, end - first);
+		do
+			r = v->read_only ? -EROFS : store_allocate(v->store, number, first, end - first);
+		while (is_full(r) && tries-- && store_reclaim(v->store));
 	}
 	if (r == 0)
-		r = change_begin(v, &ch, data_payload(4), hole);
+		r = change_begin(v, &ch, data_payload(4), hole ? ROOM_REMOVAL : ROOM_NEW);
 	if (r == 0) {
 		r = touch_content(&ch, o, &m, kill);
 		if (r == 0 && (hole || zero))

@@ -168,7 +168,7 @@ struct change {
 		uint8_t data[];
 	} * buffers; /* ciphertext, until the commit */
 };
-int change_begin(struct volume *v, struct change *ch, size_t payload, bool removal);
+int change_begin(struct volume *v, struct change *ch, size_t payload, enum room room);
 /* Locks the object (exclusive, until the change ends) and gives its staged header. -ESTALE: it was removed. */
 int change_object(struct change *ch, struct object *o, struct meta **ret);
 /* Pins an object until the change ends; the same one again for the same number. */

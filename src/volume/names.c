@@ -20,7 +20,7 @@ int name_check(const char *name)
 }
 
 /* Begins an operation on names: the directories are read beforehand, so that a slow disk holds up nobody else. */
-int names_begin(struct volume *v, struct change *ch, uint64_t first, uint64_t second, bool removal)
+int names_begin(struct volume *v, struct change *ch, uint64_t first, uint64_t second, enum room room)
 {
 	struct object *p, *q;
 	int r = dir_get(v, first, &p);
@@ -34,7 +34,7 @@ int names_begin(struct volume *v, struct change *ch, uint64_t first, uint64_t se
 			return r;
 		}
 	}
-	r = change_begin(v, ch, data_payload(NAMES_PAYLOAD_BLOCKS), removal);
+	r = change_begin(v, ch, data_payload(NAMES_PAYLOAD_BLOCKS), room);
 	ch->pinned[ch->pinned_count++] = p;
 	if (second != first)
 		ch->pinned[ch->pinned_count++] = q;
@@ -187,7 +187,7 @@ int volume_make(struct volume *v, const struct caller *c, uint64_t parent, const
 	int r = name_check(name);
 
 	if (r == 0)
-		r = names_begin(v, &ch, parent, parent, false);
+		r = names_begin(v, &ch, parent, parent, ROOM_NEW);
 	if (r < 0)
 		return r;
 	r = make_named(&ch, c, parent, name, mode, rdev, target, &o);
@@ -211,7 +211,7 @@ int volume_tmpfile(struct volume *v, const struct caller *c, uint64_t parent, mo
 	struct object *p, *o;
 	struct meta *pm, *m;
 	struct change ch;
-	int r = names_begin(v, &ch, parent, parent, false);
+	int r = names_begin(v, &ch, parent, parent, ROOM_NEW);
 
 	if (r < 0)
 		return r;
@@ -272,7 +272,7 @@ int volume_link(struct volume *v, uint64_t object, uint64_t parent, const char *
 	int r = name_check(name);
 
 	if (r == 0)
-		r = names_begin(v, &ch, parent, parent, false);
+		r = names_begin(v, &ch, parent, parent, ROOM_NEW);
 	if (r == 0)
 		r = names_end(v, &ch, link_named(&ch, object, parent, name));
 	if (r == 0)
@@ -335,7 +335,7 @@ static int remove_name(struct volume *v, uint64_t parent, const char *name, bool
 	int r = name_check(name);
 
 	if (r == 0)
-		r = names_begin(v, &ch, parent, parent, true);
+		r = names_begin(v, &ch, parent, parent, ROOM_REMOVAL);
 	if (r < 0)
 		return r;
 	r = names_end(v, &ch, remove_named(&ch, parent, name, directory, &orphan));

@@ -230,7 +230,7 @@ int remove_object(struct volume *v, uint64_t number)
 	struct change ch;
 	struct object *o, *companion;
 	struct meta *m, *cm;
-	int r = change_begin(v, &ch, 4 * BLOCK_SIZE, true);
+	int r = change_begin(v, &ch, 4 * BLOCK_SIZE, ROOM_REMOVAL);
 
 	if (r < 0)
 		return r;
@@ -296,7 +296,7 @@ static bool flush_atime(struct volume *v, struct object *o)
 {
 	struct change ch;
 	struct meta *m;
-	int r = change_begin(v, &ch, BLOCK_SIZE, false);
+	int r = change_begin(v, &ch, BLOCK_SIZE, ROOM_NEW);
 
 	if (r < 0)
 		return r != -EAGAIN; /* an access time is not worth an error */

@@ -138,6 +138,35 @@ static int rename_named(struct change *ch, uint64_t parent, uint64_t new_parent,
 	return flags & RENAME_EXCHANGE ? exchange(ch, n) : replace(ch, n, ret_orphan);
 }
 
+static int peek(struct volume *v, uint64_t dir, const char *name, struct dir_entry *ret)
+{
+	struct object *o;
+	int r = dir_get(v, dir, &o);
+
+	if (r < 0)
+		return r;
+	pthread_rwlock_rdlock(&o->lock);
+	r = dir_find(o, name, ret);
+	pthread_rwlock_unlock(&o->lock);
+	object_put(v, o);
+	return r;
+}
+
+/* What takes the place of something that may be durable must not rest on pages that are not: after a power cut the name would
+ * stand for neither the old content nor the new (ext4's auto_da_alloc does the same). Without a lock: who writes to the file
+ * while it is renamed has not asked for either. */
+static int sync_before(struct volume *v, uint64_t parent, const char *name, uint64_t new_parent, const char *new_name,
+		       bool swapped)
+{
+	struct dir_entry from, to;
+
+	if (peek(v, new_parent, new_name, &to) < 0 || peek(v, parent, name, &from) < 0)
+		return 0; /* nothing is replaced, or the rename itself will say what is wrong */
+	int r = S_ISREG(from.type) ? store_sync_data(v->store, from.object) : 0;
+
+	return r == 0 && swapped && S_ISREG(to.type) ? store_sync_data(v->store, to.object) : r;
+}
+
 int volume_rename(struct volume *v, uint64_t parent, const char *name, uint64_t new_parent, const char *new_name,
 		  unsigned flags)
 {
@@ -151,7 +180,9 @@ int volume_rename(struct volume *v, uint64_t parent, const char *name, uint64_t 
 	if (r == 0)
 		r = name_check(new_name);
 	if (r == 0)
-		r = names_begin(v, &ch, parent, new_parent, false);
+		r = sync_before(v, parent, name, new_parent, new_name, flags & RENAME_EXCHANGE);
+	if (r == 0)
+		r = names_begin(v, &ch, parent, new_parent, ROOM_NEW);
 	if (r < 0)
 		return r;
 	r = names_end(v, &ch, rename_named(&ch, parent, new_parent, &n, flags, &orphan));

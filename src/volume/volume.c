@@ -129,7 +129,7 @@ static int make_root(struct volume *v)
 	struct change ch;
 	struct object *o;
 	struct meta *m;
-	int r = change_begin(v, &ch, 0, false);
+	int r = change_begin(v, &ch, 0, ROOM_NEW);
 
 	if (r < 0)
 		return r;
@@ -204,7 +204,7 @@ static int make_hole(struct volume *v, struct object *o, uint64_t block)
 {
 	struct change ch;
 	struct meta *m;
-	int r = change_begin(v, &ch, 0, false);
+	int r = change_begin(v, &ch, 0, ROOM_NEW);
 
 	if (r == 0)
 		r = change_object(&ch, o, &m);
@@ -283,7 +283,7 @@ static int remove_unborn(void *arg, uint64_t number)
 
 	if (r < 0 || memcmp(page, none, sizeof(none)) != 0)
 		return r;
-	r = change_begin(v, &ch, 0, true);
+	r = change_begin(v, &ch, 0, ROOM_REMOVAL);
 	if (r == 0)
 		r = txn_remove(&ch.t, number);
 	if (r == 0)

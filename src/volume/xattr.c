@@ -314,7 +314,8 @@ static int change_xattr(struct volume *v, uint64_t number, const char *name, con
 	bool large = o->m->companion || size > XATTR_INLINE; /* then all of them are written again */
 
 	pthread_rwlock_unlock(&o->lock);
-	r = change_begin(v, &ch, data_payload(large ? 17 + XATTR_TOTAL / BLOCK_SIZE : 3), !value);
+	r = change_begin(v, &ch, data_payload(large ? 17 + XATTR_TOTAL / BLOCK_SIZE : 3),
+			 value ? ROOM_NEW : ROOM_REMOVAL);
 	if (r == 0) {
 		r = change_object(&ch, o, &m);
 		if (r == 0)
@@ -329,6 +330,17 @@ static int change_xattr(struct volume *v, uint64_t number, const char *name, con
 	return r;
 }
 
+/* The namespaces of local file systems (xattr(7)). */
+static bool is_known(const char *name)
+{
+	static const char *const spaces[] = { "user.", "trusted.", "security." };
+
+	for (size_t i = 0; i < sizeof(spaces) / sizeof(*spaces); i++)
+		if (!strncmp(name, spaces[i], strlen(spaces[i])))
+			return name[strlen(spaces[i])];
+	return is_acl(name);
+}
+
 int volume_setxattr(struct volume *v, uint64_t object, const char *name, const void *value, size_t size, int flags,
 		    bool kill_sgid)
 {
@@ -336,12 +348,14 @@ int volume_setxattr(struct volume *v, uint64_t object, const char *name, const v
 		return -E2BIG;
 	if (strlen(name) > 255 || !*name)
 		return -ERANGE;
+	if (!is_known(name))
+		return -EOPNOTSUPP;
 	return change_xattr(v, object, name, value ? value : "", size, flags, kill_sgid);
 }
 
 int volume_removexattr(struct volume *v, uint64_t object, const char *name)
 {
-	int r = change_xattr(v, object, name, NULL, 0, 0, false);
+	int r = is_known(name) ? change_xattr(v, object, name, NULL, 0, 0, false) : -EOPNOTSUPP;
 
 	/* Local file systems do not mind removing an access control list that is not there. */
 	return r == -ENODATA && is_acl(name) ? 0 : r;
@@ -402,7 +416,7 @@ static ssize_t get_list(const uint8_t *blob, size_t len, const char *name, void 
 
 ssize_t volume_getxattr(struct volume *v, uint64_t object, const char *name, void *buf, size_t size)
 {
-	return with_blob(v, object, get_value, name, buf, size);
+	return is_known(name) ? with_blob(v, object, get_value, name, buf, size) : -EOPNOTSUPP;
 }
 
 ssize_t volume_listxattr(struct volume *v, uint64_t object, char *buf, size_t size)
