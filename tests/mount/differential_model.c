@@ -95,10 +95,22 @@ static void deepen(struct model *model, int node)
 	}
 }
 
+static bool is_below(const struct model *model, int node, int ancestor)
+{
+	while (node > 0 && node != ancestor)
+		node = model->nodes[node].parent;
+	return node == ancestor;
+}
+
 void model_move(struct model *model, int node, int parent, const char *name)
 {
 	struct node *moved = &model->nodes[node];
 
+	/* The model lags behind what went through symlinks. It may be wrong until it is rebuilt, but must not be a loop. */
+	if (moved->position < 0 || model->nodes[parent].position < 0 || is_below(model, parent, node)) {
+		model_remove(model, node);
+		return;
+	}
 	model->nodes[moved->parent].children--;
 	model->nodes[parent].children++;
 	moved->parent = parent;
