@@ -74,10 +74,17 @@ static int write_run(int fd, const struct page_ref *refs, size_t count, const ui
 		return -errno;
 	if ((size_t)done == count * BLOCK_SIZE)
 		return 0;
-	/* A short write: again from the page where it stopped; an error shows when that one gets nowhere. */
-	size_t whole = (size_t)done / BLOCK_SIZE;
+	/* A short write: on from the page where it stopped, which is written alone if it was the first, so that an error shows. */
+	size_t whole = (size_t)done / BLOCK_SIZE, head = pieces[0].iov_len;
+	int r = 0;
 
-	return whole ? write_run(fd, refs + whole, count - whole, scratch + whole * BLOCK_SIZE) : -ENOSPC;
+	if (!whole) {
+		r = pwrite_all(fd, pieces[0].iov_base, head, (off_t)(refs[0].page * BLOCK_SIZE));
+		if (r == 0 && head < BLOCK_SIZE)
+			r = pwrite_all(fd, zeros, BLOCK_SIZE - head, (off_t)(refs[0].page * BLOCK_SIZE + head));
+		whole = 1;
+	}
+	return r < 0 || whole == count ? r : write_run(fd, refs + whole, count - whole, scratch + whole * BLOCK_SIZE);
 }
 
 static int write_pages(struct store *s, int fd, struct page_ref *refs, size_t count)
