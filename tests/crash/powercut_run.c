@@ -110,13 +110,15 @@ pid_t start_daemon(struct setup *s, const char *recorded)
 /* The daemon has seen, too, that its mount works; one that is ended before calls that a failure. */
 static bool says_mounted(const struct setup *s)
 {
-	char text[8192] = "";
+	off_t size = log_size(s) - s->log_start;
+	char *text = size > 0 ? calloc(1, (size_t)size + 1) : NULL;
 	int fd = open(s->log, O_RDONLY | O_CLOEXEC);
-	ssize_t n = fd < 0 ? -1 : pread(fd, text, sizeof(text) - 1, s->log_start);
+	bool says = text && fd >= 0 && pread(fd, text, (size_t)size, s->log_start) > 0 && strstr(text, "is mounted on");
 
 	if (fd >= 0)
 		close(fd);
-	return n > 0 && strstr(text, "is mounted on");
+	free(text);
+	return says;
 }
 
 static void pause_ms(long ms)
