@@ -96,6 +96,7 @@ enum attr_set {
 };
 /* What a change of contents takes away. Set-group-ID without execution by the group stays where the caller is in the group. */
 enum kill_ids {
+	KEEP_PRIVILEGES, /* nothing goes: a write through a mapping */
 	WRITTEN_BACK, /* a cached page is written back: what the write took away went when it was made, and the kernel keeps the times */
 	KEEP_IDS, /* only security.capability goes */
 	KILL_IDS, /* set-user-ID, and set-group-ID where the group may execute, too */

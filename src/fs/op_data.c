@@ -37,11 +37,13 @@ void op_write(fuse_req_t req, fuse_ino_t object, const char *data, size_t size, 
 {
 	struct fs *f = enter_change(req);
 
-	reply_written(
-		req,
-		volume_write(f->volume, object, (uint64_t)off, size, data,
-			     fi->writepage ? WRITTEN_BACK : kill_ids_of(req, f->volume, object, fi->kill_suidgid)),
-		size);
+	enum kill_ids kill;
+
+	if (fi->writepage) /* without the write-back cache the kernel leaves the times to us */
+		kill = f->writeback ? WRITTEN_BACK : KEEP_PRIVILEGES;
+	else
+		kill = kill_ids_of(req, f->volume, object, fi->kill_suidgid);
+	reply_written(req, volume_write(f->volume, object, (uint64_t)off, size, data, kill), size);
 }
 
 void op_fallocate(fuse_req_t req, fuse_ino_t object, int mode, off_t off, off_t len, struct fuse_file_info *fi)

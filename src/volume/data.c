@@ -204,7 +204,7 @@ static int touch_content(struct change *ch, struct object *o, struct meta **ret,
 		return 0;
 	(*ret)->mtime = (*ret)->ctime = now();
 	drop_privileges(*ret, kill);
-	return xattrs_follow(ch, o, false, true);
+	return xattrs_follow(ch, o, false, kill != KEEP_PRIVILEGES);
 }
 
 /* Pieces are aligned, so that no block is written twice, and fit a transaction. */
