@@ -36,9 +36,6 @@ struct fs_options {
 int fs_attach(const char *mountpoint, const struct fs_options *o, int *ret_fd);
 /* Takes `fd` over, also on failure. */
 int fs_new(struct volume *v, int fd, const struct fs_options *o, struct fs **ret);
-/* Says who makes the kernel write back what it holds: 0 or -errno; called by a thread of this layer's, while requests are being
- * answered. Call before fs_serve; does nothing without write-back. */
-int fs_flush_with(struct fs *f, int (*flush)(void *arg), void *arg);
 /* Answers requests until the file system is unmounted: 0, or -errno if the transport failed. Starts threads and joins them. */
 int fs_serve(struct fs *f);
 /* Makes fs_serve return although the file system is still mounted; what the kernel has not written is lost then. */

@@ -113,13 +113,6 @@ static enum exit_code open_volume(struct daemon *d)
 	return exit_code_of(r);
 }
 
-static int flush(void *arg)
-{
-	struct daemon *d = arg;
-
-	return helper_flush(&d->helper);
-}
-
 static enum exit_code start_session(struct daemon *d)
 {
 	int fd, r;
@@ -133,8 +126,6 @@ static enum exit_code start_session(struct daemon *d)
 		return r == -ENODEV ? EXIT_MOUNT_POINT : EXIT_OTHER;
 	}
 	r = fs_new(d->volume, fd, &d->fs_options, &d->fs);
-	if (r == 0)
-		r = fs_flush_with(d->fs, flush, d);
 	if (r < 0) {
 		helper_unmount(&d->helper, true);
 		return EXIT_OTHER;

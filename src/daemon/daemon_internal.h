@@ -21,8 +21,6 @@ int helper_mount(struct helper *h, int *ret_fd);
 int helper_ready(struct helper *h, bool background);
 /* `lazy`: has the kernel begin to write what it holds, and detaches the mount although it is in use. */
 int helper_unmount(struct helper *h, bool lazy);
-/* Makes the kernel write back what it holds for the mount: from outside, since the daemon answers what is written. */
-int helper_flush(struct helper *h);
 void helper_end(struct helper *h); /* orderly: nothing is detached */
 
 /* From here on messages go to syslog, and nobody waits for the end of this process's output. */

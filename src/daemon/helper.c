@@ -12,7 +12,6 @@ enum verb {
 	VERB_READY_SYSLOG = 's',
 	VERB_UNMOUNT = 'u',
 	VERB_DETACH = 'd',
-	VERB_FLUSH = 'f',
 	VERB_END = 'e'
 };
 
@@ -114,13 +113,6 @@ static int do_unmount(struct serving *s, bool lazy)
 	return send_answer(s->fd, r, -1);
 }
 
-static int do_flush(struct serving *s)
-{
-	AUTO_CLOSE int root = is_ours(s) ? open(s->mountpoint, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
-
-	return send_answer(s->fd, root < 0 ? -ENODEV : syncfs(root) < 0 ? -errno : 0, -1);
-}
-
 static int answer(struct serving *s, char verb)
 {
 	switch (verb) {
@@ -135,8 +127,6 @@ static int answer(struct serving *s, char verb)
 	case VERB_UNMOUNT:
 	case VERB_DETACH:
 		return do_unmount(s, verb == VERB_DETACH);
-	case VERB_FLUSH:
-		return do_flush(s);
 	case VERB_END:
 		s->mount_id = 0;
 		return send_answer(s->fd, 0, -1);
@@ -213,11 +203,6 @@ int helper_ready(struct helper *h, bool background)
 int helper_unmount(struct helper *h, bool lazy)
 {
 	return ask(h, lazy ? VERB_DETACH : VERB_UNMOUNT, NULL);
-}
-
-int helper_flush(struct helper *h)
-{
-	return ask(h, VERB_FLUSH, NULL);
 }
 
 void helper_end(struct helper *h)

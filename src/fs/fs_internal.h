@@ -32,15 +32,14 @@ struct fs {
 	atomic_bool uses_uring;
 	atomic_uint_fast64_t changes;
 
-	int (*flush)(void *arg); /* seek.c */
-	void *flush_arg;
-	pthread_t seeker;
+	pthread_t seeker; /* seek.c */
 	bool seeker_runs;
 	pthread_mutex_t seek_lock; /* protects what follows */
 	pthread_cond_t seek_wake;
 	struct seek *seeks;
 	bool seek_stop;
 };
+int seeker_start(struct fs *f); /* does nothing without write-back */
 void seeker_stop(struct fs *f); /* after the connection's end: what it waits for is over then */
 
 /* One per thread that answers requests; made when the first one comes, freed with the thread. */

@@ -50,8 +50,11 @@ void op_setattr(fuse_req_t req, fuse_ino_t object, struct stat *st, int to_set, 
 	struct attr a;
 	unsigned set;
 
-	(void)fi;
 	set = attr_set_of(to_set);
+	/* ftruncate and O_TRUNC change the time even of a file that has that size; without the write-back cache the kernel
+	 * leaves that to us. truncate, by name, does not. */
+	if (fi && set & SET_SIZE && !(set & SET_MTIME))
+		set |= SET_MTIME_NOW;
 	if (set & SET_KILL_SUIDGID && kill_ids_of(req, f->volume, object, true) == KILL_ALL_IDS)
 		set |= SET_KILL_ALL;
 	reply_attr(req, volume_setattr(f->volume, object, st, set, &a), &a);

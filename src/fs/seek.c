@@ -1,6 +1,7 @@
 /* SEEK_DATA and SEEK_HOLE. The kernel asks without having written back what it holds: what it has not sent yet would seem to be
- * a hole, and a copy of a file that somebody is writing would be zeros. So with the write-back cache on it is made to write
- * first, by somebody outside, while a thread of its own waits: each that answers requests is wanted for what it writes then. */
+ * a hole, and a copy of a file that somebody is writing would be zeros. So with the write-back cache on it is first told to let
+ * go of the file's pages, which makes it write those that wait, and returns when it has (syncfs would not wait). That is a
+ * thread's of its own: each that answers requests is wanted for what the kernel writes then. */
 #include <errno.h>
 
 #include "fs_internal.h"
@@ -37,29 +38,28 @@ static void *run_seeker(void *arg)
 		if (!list && stop)
 			return NULL;
 
-		int r = stop ? -EIO : f->flush(f->flush_arg); /* once for all that asked before */
-
 		while (list) {
 			struct seek *s = list;
 
 			list = s->next;
-			if (r == 0)
+			if (!stop) {
+				/* An inode that it does not know has no pages. */
+				(void)fuse_lowlevel_notify_inval_inode(f->session, s->object, 0, 0);
 				answer(f, s->req, s->object, s->off, s->whence);
-			else if (!stop || !s->over_uring) /* those of a ring went with it */
+			} else if (!s->over_uring) { /* those of a ring went with it */
 				reply_result(s->req, -EIO);
+			}
 			free(s);
 		}
 	}
 }
 
-int fs_flush_with(struct fs *f, int (*flush)(void *arg), void *arg)
+int seeker_start(struct fs *f)
 {
 	int r;
 
 	if (!f->writeback)
 		return 0;
-	f->flush = flush;
-	f->flush_arg = arg;
 	pthread_mutex_init(&f->seek_lock, NULL);
 	pthread_cond_init(&f->seek_wake, NULL);
 	r = -pthread_create(&f->seeker, NULL, run_seeker, f);

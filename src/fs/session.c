@@ -234,9 +234,11 @@ int fs_new(struct volume *v, int fd, const struct fs_options *o, struct fs **ret
 		goto out;
 	}
 	fd = -1;
+	r = seeker_start(f);
+	if (r < 0)
+		goto out;
 	*ret = f;
 	f = NULL;
-	r = 0;
 out:
 	fs_free(f);
 	if (fd >= 0)
@@ -282,6 +284,7 @@ void fs_free(struct fs *f)
 {
 	if (!f)
 		return;
+	seeker_stop(f);
 	if (f->session)
 		fuse_session_destroy(f->session);
 	free(f);
