@@ -219,6 +219,12 @@ int log_replay(struct store *s, uint64_t *ret_chunks)
 		found[1] = swap;
 	}
 	if (count == 2 && found[0].last < found[1].before) {
+		/* A segment that is being reused has a new header first. One that has not, and ends early, was damaged: it had
+		 * been synced whole. It may have been home already; if it was not, what it said is lost. */
+		log_error("segment %u of the log is damaged after record %" PRIu64 " of %" PRIu64
+			  ": what was done last may be "
+			  "incomplete; run coffer fsck",
+			  found[0].segment, found[0].last, found[1].before);
 		first++;
 		count--;
 	}
