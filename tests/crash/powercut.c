@@ -108,6 +108,7 @@ static bool record(struct setup *s, struct plan *p)
 		w->number = i;
 		w->random = p->seed * WORKERS + (uint64_t)i;
 		w->trace_fd = p->trace_fd;
+		w->writeback = p->writeback;
 		snprintf(w->mnt, sizeof(w->mnt), "%s", s->mnt);
 		worker_setup(w);
 	}

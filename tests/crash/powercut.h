@@ -129,7 +129,7 @@ struct worker {
 	int fds[MAX_FILES]; /* kept open, -1: not */
 	char mnt[256];
 	int trace_fd;
-	bool failed;
+	bool failed, writeback;
 	unsigned char *buffer;
 };
 void worker_setup(struct worker *w);

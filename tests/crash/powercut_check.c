@@ -221,7 +221,18 @@ static void advance(struct moment *m, const struct trace_record *r, const unsign
 	}
 }
 
-/* Anywhere, or right before or after a record of a rare kind. */
+/* The answer to a sync, which has just promised something. */
+static bool is_promise(const struct trace *t, uint64_t at)
+{
+	struct op op;
+
+	if (trace_at(t, at)->kind != TRACE_END)
+		return false;
+	memcpy(&op, trace_payload(t, at), sizeof(op));
+	return op.kind == OP_SYNC || op.kind == OP_SYNC_DIR;
+}
+
+/* Anywhere, or right after a promise, or right before or after a record of a rare kind. */
 static uint64_t choose_record(const struct trace *t, uint64_t *random)
 {
 	static const uint32_t rare[] = { TRACE_CREATE, TRACE_UNLINK, TRACE_RENAME, TRACE_PUNCH, TRACE_TRUNCATE,
@@ -234,6 +245,11 @@ static uint64_t choose_record(const struct trace *t, uint64_t *random)
 		while (created + 1 < t->count && trace_at(t, created)->kind != TRACE_EVENT)
 			created++;
 		return below(random, created * 2);
+	}
+	if (below(random, 3) == 0) {
+		while (at < t->count && !is_promise(t, at))
+			at++;
+		return at < t->count ? at + 1 : at;
 	}
 	uint32_t kind = rare[below(random, sizeof(rare) / sizeof(rare[0]))];
 

@@ -405,7 +405,8 @@ static int do_sync(int fd, bool whole, long call)
 		uint64_t random = number * 0x9e3779b97f4a7c15U;
 
 		random ^= random >> 29;
-		pause.tv_nsec = (long)(random % shared->delay_us) * 1000;
+		/* Most take a moment, some long. */
+		pause.tv_nsec = (long)(random % shared->delay_us) * (random >> 40 & 7 ? 1000 : 8000);
 		nanosleep(&pause, NULL);
 	}
 	state = lock_up();
