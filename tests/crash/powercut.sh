@@ -30,8 +30,8 @@ variant() {
 	passed=$((passed + BASH_REMATCH[1])) failed=$((failed + BASH_REMATCH[2]))
 }
 
-seeds=1 cuts=45
-[[ $COFFER_SCALE != full ]] || seeds="1 2 3 4" cuts=180
+seeds=1 cuts=36
+[[ $COFFER_SCALE != full ]] || seeds="1 2 3" cuts=200
 # Other seeds than the usual ones: COFFER_SEEDS="7 8 9".
 for seed in ${COFFER_SEEDS:-$seeds}; do
 	variant "$seed" "$cuts" --model ordered
