@@ -264,10 +264,10 @@ static long step_direct(int fd, const struct args *args, struct result *result)
 static void run_direct(struct state *state, int side, const struct args *args, struct result *result)
 {
 	on_file(state, side, args, result, args->flags, step_direct);
-	/* Where a mapping and a direct write met before, the kernel ("Direct I/O collision with buffered writes!") has the next
-	 * of either on a native file system fail, once. */
+	/* Where a mapping and a direct write meet, a native file system may give up ("Direct I/O collision with buffered
+	 * writes!", says its kernel log): what it then has to answer with is what it answers without O_DIRECT. */
 	if (side == NATIVE && result->ret < 0 && result->error == EIO)
-		on_file(state, side, args, result, args->flags, step_direct);
+		on_file(state, side, args, result, args->flags & ~O_DIRECT, step_direct);
 }
 
 static bool choose_copy(struct state *state, struct args *args)
