@@ -300,6 +300,14 @@ static bool is_full(int r)
 	return r == -ENOSPC || r == -EDQUOT;
 }
 
+/* Space was promised for every page, but the backing file system needs some for itself. What is given up is taken back before
+ * anything new is accepted. */
+static bool give_reserve(struct store *s)
+{
+	LOCK_SCOPE(&s->log_lock);
+	return log_give_reserve(&s->log);
+}
+
 int store_checkpoint(struct store *s)
 {
 	int r = write_generation(s);
@@ -308,6 +316,8 @@ int store_checkpoint(struct store *s)
 		set_stuck(s, true);
 		r = release_early(s);
 		if (r == 0)
+			r = write_generation(s);
+		if (is_full(r) && give_reserve(s))
 			r = write_generation(s);
 		if (is_full(r))
 			return r;

@@ -143,7 +143,9 @@ struct segment {
 	size_t written; /* bytes from its start that hold real data, not just reserved space */
 };
 struct log {
-	int dir_fd;               /* BACKING/log */
+	int dir_fd;     /* BACKING/log */
+	int reserve_fd; /* log/reserve: space given up when writing home meets a full disk */
+	bool reserve_held;
 	struct aead *aead;        /* under log_lock */
 	struct aead *header_aead; /* the same key, for segments that are made ready without it */
 	struct segment segments[SEGMENTS];
@@ -156,7 +158,11 @@ int log_open_dir(struct log *l, int backing_fd, bool read_only);
 void log_close(struct log *l);
 int log_key(const struct kdf *structure, const uint8_t *salt, size_t salt_size, struct aead **ret);
 int log_allocate(struct log *l); /* opens and preallocates the segments of a new epoch */
-bool log_grow(struct log *l);    /* the current segment, by SEGMENT_SIZE; false: it cannot be */
+/* Keeps, or gives up, some space for what no counting foresees: the backing file system's own blocks for what is written
+ * home. False: there is no space for it; there was none to give. */
+bool log_hold_reserve(struct log *l);
+bool log_give_reserve(struct log *l);
+bool log_grow(struct log *l); /* the current segment, by SEGMENT_SIZE; false: it cannot be */
 int log_start_segment(struct log *l, unsigned i, uint64_t generation); /* writes its header, durably */
 /* Appends one chunk at `*pos` of the current segment and moves it. A failed append leaves the position. */
 int log_append(struct log *l, uint64_t generation, size_t *pos, uint64_t seq, const uint8_t *frames, size_t frames_len,

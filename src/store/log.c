@@ -14,7 +14,8 @@
 enum {
 	SEGMENT_SHARE = 16 /* a segment takes at most this part of the free space */,
 	PIECES_MAX = 1024,
-	WRITE_AHEAD = 1 << 20 /* bytes */
+	WRITE_AHEAD = 1 << 20 /* bytes */,
+	RESERVE_SHARE = 4 /* the reserve is that part of a segment */
 };
 
 static void segment_name(unsigned i, char out[static 16])
@@ -25,6 +26,7 @@ static void segment_name(unsigned i, char out[static 16])
 int log_open_dir(struct log *l, int backing_fd, bool read_only)
 {
 	*l = (struct log){ .dir_fd = openat(backing_fd, "log", O_RDONLY | O_DIRECTORY | O_CLOEXEC),
+			   .reserve_fd = -1,
 			   .segments = { { .fd = -1 }, { .fd = -1 } } };
 	if (l->dir_fd < 0) {
 		int r = -errno;
@@ -32,6 +34,9 @@ int log_open_dir(struct log *l, int backing_fd, bool read_only)
 		log_error("the backing directory has no usable log/ folder: %s", strerror(-r));
 		return r;
 	}
+	/* What an epoch before kept is there to be given up in recovering from it. */
+	l->reserve_fd = read_only ? -1 : openat(l->dir_fd, "reserve", O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	l->reserve_held = l->reserve_fd >= 0;
 	for (unsigned i = 0; i < SEGMENTS; i++) {
 		char name[16];
 		struct stat st;
@@ -57,12 +62,14 @@ void log_close(struct log *l)
 	for (unsigned i = 0; i < SEGMENTS; i++)
 		if (l->segments[i].fd >= 0)
 			close(l->segments[i].fd);
+	if (l->reserve_fd >= 0)
+		close(l->reserve_fd);
 	if (l->dir_fd >= 0)
 		close(l->dir_fd);
 	aead_free(l->aead);
 	aead_free(l->header_aead);
 	free(l->buffer);
-	*l = (struct log){ .dir_fd = -1, .segments = { { .fd = -1 }, { .fd = -1 } } };
+	*l = (struct log){ .dir_fd = -1, .reserve_fd = -1, .segments = { { .fd = -1 }, { .fd = -1 } } };
 }
 
 int log_key(const struct kdf *structure, const uint8_t *salt, size_t salt_size, struct aead **ret)
@@ -137,6 +144,31 @@ int log_allocate(struct log *l)
 	return fsync(l->dir_fd) < 0 ? -errno : 0;
 }
 
+bool log_hold_reserve(struct log *l)
+{
+	size_t size = l->segments[0].size / RESERVE_SHARE;
+
+	if (l->reserve_held)
+		return true;
+	if (l->reserve_fd < 0)
+		l->reserve_fd = openat(l->dir_fd, "reserve", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK,
+				       0600);
+	if (l->reserve_fd < 0)
+		return false;
+	l->reserve_held = fallocate(l->reserve_fd, 0, 0, (off_t)size) == 0 || errno == EOPNOTSUPP;
+	if (!l->reserve_held && ftruncate(l->reserve_fd, 0) < 0) /* what there was of it */
+		log_warning("log/reserve cannot be emptied: %s", strerror(errno));
+	return l->reserve_held;
+}
+
+bool log_give_reserve(struct log *l)
+{
+	if (!l->reserve_held || ftruncate(l->reserve_fd, 0) < 0)
+		return false;
+	l->reserve_held = false;
+	return true;
+}
+
 bool log_grow(struct log *l)
 {
 	struct segment *s = &l->segments[l->current];
@@ -152,7 +184,7 @@ bool log_grow(struct log *l)
 
 int log_shrink(struct log *l)
 {
-	int r = 0;
+	int r = unlinkat(l->dir_fd, "reserve", 0) < 0 && errno != ENOENT ? -errno : 0;
 
 	for (unsigned i = 0; i < SEGMENTS; i++) {
 		struct segment *s = &l->segments[i];

@@ -34,7 +34,7 @@ int store_new(int backing_fd, bool read_only, struct store **ret)
 	pthread_condattr_setclock(&clock, CLOCK_MONOTONIC);
 	pthread_cond_init(&s->wake, &clock);
 	pthread_condattr_destroy(&clock);
-	s->log = (struct log){ .dir_fd = -1, .segments = { { .fd = -1 }, { .fd = -1 } } };
+	s->log = (struct log){ .dir_fd = -1, .reserve_fd = -1, .segments = { { .fd = -1 }, { .fd = -1 } } };
 	s->current = generation_new(s->next_generation++);
 	r = s->current ? home_init(&s->home, backing_fd) : -ENOMEM;
 	if (r == 0)
@@ -188,6 +188,8 @@ int store_activate(struct store *s, const struct kdf *structure, const uint8_t *
 		r = log_key(structure, salt, salt_size, &s->log.header_aead);
 	if (r == 0)
 		r = log_allocate(&s->log);
+	if (r == 0)
+		(void)log_hold_reserve(&s->log); /* without it only removals are accepted, until there is room for it */
 	for (unsigned i = 0; r == 0 && i < SEGMENTS; i++)
 		r = log_start_segment(&s->log, i, s->current->number + i);
 	if (r < 0)

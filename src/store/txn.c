@@ -2,7 +2,6 @@
 #include <assert.h>
 #include <errno.h>
 #include <sys/statvfs.h>
-#include <unistd.h>
 
 #include <coffer/util.h>
 
@@ -23,13 +22,12 @@ struct txn_page {
 	bool bulk;
 };
 
+/* Root may take more, but not all that is called free: the backing file system keeps some for its own metadata. */
 static uint64_t look_at_space(struct store *s)
 {
 	struct statvfs fs;
 
-	if (fstatvfs(s->backing_fd, &fs) < 0)
-		return 0;
-	return (geteuid() == 0 ? fs.f_bfree : fs.f_bavail) * (uint64_t)fs.f_frsize;
+	return fstatvfs(s->backing_fd, &fs) < 0 ? 0 : (uint64_t)fs.f_bavail * fs.f_frsize;
 }
 
 size_t store_dirty_bytes(const struct store *s)
@@ -39,6 +37,8 @@ size_t store_dirty_bytes(const struct store *s)
 
 static bool space_for(struct store *s, size_t payload)
 {
+	if (!log_hold_reserve(&s->log))
+		return false;
 	if (s->space >= s->space_pending + payload + SPACE_MARGIN)
 		return true;
 	s->space = look_at_space(s);

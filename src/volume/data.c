@@ -224,7 +224,10 @@ static bool is_in_place(struct volume *v, struct object *o, uint64_t off, size_t
 	uint64_t first = off / BLOCK_SIZE, limit = (off + len + BLOCK_SIZE - 1) / BLOCK_SIZE, hole = 0;
 
 	pthread_rwlock_rdlock(&o->lock);
-	bool there = !o->removed && tags_seek(v, o, first, limit, false, &hole) == 0 && hole == limit;
+	bool there = first >= o->allocated && limit <= o->allocated_end;
+
+	if (!there)
+		there = !o->removed && tags_seek(v, o, first, limit, false, &hole) == 0 && hole == limit;
 
 	pthread_rwlock_unlock(&o->lock);
 	return there;
@@ -329,6 +332,15 @@ int data_resize(struct change *ch, struct object *o, uint64_t size)
 	return r;
 }
 
+/* One range is enough to know: files are allocated from one end to the other. */
+static void note_allocated(struct object *o, uint64_t first, uint64_t end)
+{
+	bool joins = first <= o->allocated_end && end >= o->allocated;
+
+	o->allocated = joins && o->allocated < first ? o->allocated : first;
+	o->allocated_end = joins && o->allocated_end > end ? o->allocated_end : end;
+}
+
 static int punch(struct change *ch, struct object *o, uint64_t off, uint64_t end)
 {
 	uint64_t first = (off + BLOCK_SIZE - 1) / BLOCK_SIZE, last = end / BLOCK_SIZE;
@@ -371,6 +383,8 @@ int volume_fallocate(struct volume *v, uint64_t number, int mode, uint64_t off, 
 		r = change_begin(v, &ch, data_payload(4), hole ? ROOM_REMOVAL : ROOM_NEW);
 	if (r == 0) {
 		r = touch_content(&ch, o, &m, kill);
+		if (r == 0 && !hole && !zero)
+			note_allocated(o, off / BLOCK_SIZE, (off + len + BLOCK_SIZE - 1) / BLOCK_SIZE);
 		if (r == 0 && (hole || zero))
 			r = punch(&ch, o, off, off + len);
 		if (r == 0 && !(mode & FALLOC_FL_KEEP_SIZE) && off + len > m->size)

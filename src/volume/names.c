@@ -46,14 +46,22 @@ int names_begin(struct volume *v, struct change *ch, uint64_t first, uint64_t se
 	return 0;
 }
 
-int names_end(struct volume *v, struct change *ch, int r)
+/* The mark belongs to the commit: another thread must not name or unname the object in between. */
+static int end_marked(struct volume *v, struct change *ch, int r, uint64_t object, bool orphan)
 {
 	if (r == 0)
 		r = change_commit(ch);
 	else
 		change_abort(ch);
+	if (r == 0 && object)
+		orphan_mark(v, object, orphan);
 	pthread_rwlock_unlock(&v->names_lock);
 	return r;
+}
+
+int names_end(struct volume *v, struct change *ch, int r, uint64_t orphan)
+{
+	return end_marked(v, ch, r, orphan, true);
 }
 
 /* A directory in which names may be changed. */
@@ -194,7 +202,7 @@ int volume_make(struct volume *v, const struct caller *c, uint64_t parent, const
 	if (r == 0) {
 		uint64_t number = o->number;
 
-		r = names_end(v, &ch, 0);
+		r = names_end(v, &ch, 0, 0);
 		if (r == 0)
 			r = object_get(v, number, &o);
 		if (r == 0) {
@@ -203,7 +211,7 @@ int volume_make(struct volume *v, const struct caller *c, uint64_t parent, const
 		}
 		return r;
 	}
-	return names_end(v, &ch, r);
+	return names_end(v, &ch, r, 0);
 }
 
 int volume_tmpfile(struct volume *v, const struct caller *c, uint64_t parent, mode_t mode, struct attr *ret)
@@ -226,13 +234,12 @@ int volume_tmpfile(struct volume *v, const struct caller *c, uint64_t parent, mo
 	}
 	uint64_t number = r == 0 ? o->number : 0;
 
-	r = names_end(v, &ch, r);
+	r = names_end(v, &ch, r, number);
 	if (r < 0)
 		return r;
 	r = object_get(v, number, &o);
 	if (r == 0) {
 		hand_out(v, o, ret);
-		orphan_mark(v, number, true);
 		object_put(v, o);
 	}
 	return r;
@@ -274,13 +281,12 @@ int volume_link(struct volume *v, uint64_t object, uint64_t parent, const char *
 	if (r == 0)
 		r = names_begin(v, &ch, parent, parent, ROOM_NEW);
 	if (r == 0)
-		r = names_end(v, &ch, link_named(&ch, object, parent, name));
+		r = end_marked(v, &ch, link_named(&ch, object, parent, name), object, false);
 	if (r == 0)
 		r = object_get(v, object, &o);
 	if (r < 0)
 		return r;
 	hand_out(v, o, ret);
-	orphan_mark(v, object, false);
 	object_put(v, o);
 	return 0;
 }
@@ -297,7 +303,6 @@ int names_drop(struct change *ch, struct object *o, struct meta *m, uint64_t par
 /* After the commit that made it an orphan. */
 void names_bury(struct volume *v, uint64_t number)
 {
-	orphan_mark(v, number, true);
 	if (!references(v, number))
 		(void)remove_object(v, number); /* if it fails, the next mount does it */
 }
@@ -338,7 +343,8 @@ static int remove_name(struct volume *v, uint64_t parent, const char *name, bool
 		r = names_begin(v, &ch, parent, parent, ROOM_REMOVAL);
 	if (r < 0)
 		return r;
-	r = names_end(v, &ch, remove_named(&ch, parent, name, directory, &orphan));
+	r = remove_named(&ch, parent, name, directory, &orphan);
+	r = names_end(v, &ch, r, orphan);
 	if (r == 0 && orphan)
 		names_bury(v, orphan);
 	return r;

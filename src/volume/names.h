@@ -8,7 +8,7 @@ int name_check(const char *name);
 /* Begins a change with both directories pinned and names_lock held, exclusive; names_end commits it if `r` is 0, else drops it,
  * and lets go. */
 int names_begin(struct volume *v, struct change *ch, uint64_t first, uint64_t second, enum room room);
-int names_end(struct volume *v, struct change *ch, int r);
+int names_end(struct volume *v, struct change *ch, int r, uint64_t orphan /* what the change makes one; 0: nothing */);
 int names_stage_dir(struct change *ch, uint64_t number, struct object **ret, struct meta **ret_meta);
 int names_stage_child(struct change *ch, const struct dir_entry *e, struct object **ret, struct meta **ret_meta);
 /* One name less of an object; without any it is an orphan, for names_bury after the commit. */

@@ -185,7 +185,8 @@ int volume_rename(struct volume *v, uint64_t parent, const char *name, uint64_t 
 		r = names_begin(v, &ch, parent, new_parent, ROOM_NEW);
 	if (r < 0)
 		return r;
-	r = names_end(v, &ch, rename_named(&ch, parent, new_parent, &n, flags, &orphan));
+	r = rename_named(&ch, parent, new_parent, &n, flags, &orphan);
+	r = names_end(v, &ch, r, orphan);
 	if (r == 0 && orphan)
 		names_bury(v, orphan);
 	return r == NOTHING_TO_DO ? 0 : r;

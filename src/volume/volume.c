@@ -262,6 +262,33 @@ static int verify_unsynced(void *arg, uint64_t number, uint64_t page)
 	return r;
 }
 
+/* An orphan's companion goes first, durably: a cut in this recovery may leave either file, and only the orphan's header tells
+ * the next one of the companion. */
+static int remove_companion(void *arg, uint64_t number)
+{
+	struct volume *v = arg;
+	struct object *o;
+	struct change ch;
+	int r = object_get(v, number, &o);
+
+	if (r == -EIO || r == -ESTALE)
+		return 0;
+	if (r < 0)
+		return r;
+	uint64_t companion = o->m->nlink ? 0 : o->m->companion;
+
+	object_put(v, o);
+	if (!companion)
+		return 0;
+	r = change_begin(v, &ch, 0, ROOM_REMOVAL);
+	if (r == 0)
+		r = txn_remove(&ch.t, companion);
+	if (r == 0)
+		return change_commit(&ch);
+	change_abort(&ch);
+	return r;
+}
+
 static int remove_orphan(void *arg, uint64_t number)
 {
 	struct volume *v = arg;
@@ -301,6 +328,10 @@ static int recover(struct volume *v)
 
 	if (r == 0)
 		r = store_each_unsynced(v->store, verify_unsynced, v);
+	if (r == 0)
+		r = store_each_orphan(v->store, remove_companion, v);
+	if (r == 0 && !v->read_only)
+		r = store_settle(v->store);
 	if (r == 0)
 		r = store_each_orphan(v->store, remove_orphan, v);
 	if (r == 0)
