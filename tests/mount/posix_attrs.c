@@ -310,13 +310,19 @@ static bool statfs_values(void)
 	CHECK(before.f_bsize >= 512 && before.f_frsize >= 512 && before.f_namemax == NAME_MAX);
 	CHECK(before.f_blocks > 0 && before.f_bfree <= before.f_blocks && before.f_bavail <= before.f_bfree);
 	CHECK(before.f_files > 0 && before.f_ffree <= before.f_files);
-	CHECK(put_file(path_of("f"), SIZE, 1));
-	fd = open(path_of("f"), O_RDONLY);
-	CHECK(fd >= 0 && fsync(fd) == 0);
-	close(fd);
-	CHECK(statvfs(path_of("."), &after) == 0);
-	/* Other files come and go on the disk below: half of it must show. */
-	CHECK((before.f_bfree - after.f_bfree) * before.f_frsize > SIZE / 2);
+	/* Other files come and go on the disk below, of other tests too: half of what is written must show, once in a while. */
+	for (int i = 0; i < 10; i++) {
+		CHECK(statvfs(path_of("."), &before) == 0);
+		CHECK(put_file(path_of("f%d", i), SIZE, 1));
+		fd = open(path_of("f%d", i), O_RDONLY);
+		CHECK(fd >= 0 && fsync(fd) == 0);
+		close(fd);
+		CHECK(statvfs(path_of("."), &after) == 0);
+		if (before.f_bfree > after.f_bfree && (before.f_bfree - after.f_bfree) * before.f_frsize > SIZE / 2)
+			return true;
+		sleep(1);
+	}
+	CHECK(!"what is written takes no space");
 	return true;
 }
 
