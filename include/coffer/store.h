@@ -68,7 +68,7 @@ struct txn {
 	size_t frames_len, frames_size;
 	struct txn_page *pages; /* what the write frames carry */
 	size_t page_count, page_size;
-	size_t payload_len, reserved;
+	size_t reserved;
 	enum room room;
 };
 /* Reserves room in the log for `payload` bytes (pages and frames together); waits for a checkpoint if need be, or says -EAGAIN

@@ -5,7 +5,7 @@
 
 #include "internal.h"
 
-enum { SEALS_PER_KEY_SHIFT = 31, TRAILER = PAGE_BODY };
+enum { TRAILER = PAGE_BODY };
 
 struct timespec now(void)
 {
@@ -153,7 +153,7 @@ static int seal_page(struct change *ch, struct staged_page *p)
 	if (p->dropped)
 		return 0;
 	memset(p->data + TRAILER, 0, BLOCK_SIZE - TRAILER);
-	int r = cryptor_mac_page(p->o->cryptor, p->o->number, position, (uint32_t)(++m->seals >> SEALS_PER_KEY_SHIFT),
+	int r = cryptor_mac_page(p->o->cryptor, p->o->number, position, (uint32_t)(++m->seals >> WRITES_PER_KEY_SHIFT),
 				 p->data, PAGE_BODY, (struct block_tag *)(p->data + TRAILER));
 
 	return r < 0 ? r : txn_write(&ch->t, p->o->number, position, p->data, BLOCK_SIZE);

@@ -9,18 +9,10 @@
 #include "internal.h"
 
 enum {
-	TRIES_ON_FULL = 3,  /* a checkpoint that was under way may not give back what was removed last */
-	PIECE_BLOCKS = 256, /* of one change: 1 MiB */
-	TAG_WRITES_PER_KEY_SHIFT = 31,
+	TRIES_ON_FULL = 3,            /* a checkpoint that was under way may not give back what was removed last */
+	PIECE_BLOCKS = 256,           /* of one change: 1 MiB */
 	HEADER_ROOM = 2 * BLOCK_SIZE, /* bytes of log for the header, and some */
 };
-
-static bool is_hole(const struct block_tag *t)
-{
-	static const struct block_tag hole;
-
-	return memcmp(t, &hole, sizeof(hole)) == 0;
-}
 
 size_t data_payload(size_t blocks)
 {
@@ -141,7 +133,7 @@ int data_write(struct change *ch, struct object *o, uint64_t first, unsigned cou
 
 	if (r == 0)
 		r = cryptor_seal_blocks(o->cryptor, o->number, first, count,
-					(uint32_t)(m->tag_writes >> TAG_WRITES_PER_KEY_SHIFT), plain, cipher, tags);
+					(uint32_t)(m->tag_writes >> WRITES_PER_KEY_SHIFT), plain, cipher, tags);
 	if (r < 0)
 		return r;
 	m->tag_writes += count;

@@ -12,6 +12,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <string.h>
 #include <time.h>
 
 #include <coffer/map.h>
@@ -33,6 +34,7 @@ enum {
 	TARGET_INLINE = 1200,  /* bytes of a symlink's target; longer ones are the object's data */
 	NAME_OVERHEAD = 9,     /* directory number, length */
 };
+enum { WRITES_PER_KEY_SHIFT = 31 }; /* after so many (2^31) random nonces the next version of a key is used */
 enum meta_flags {
 	META_NAMES_PARTIAL = 1, /* not every name is listed */
 	META_CAPABILITY = 2,    /* has security.capability */
@@ -130,6 +132,12 @@ int object_make(struct volume *v, uint64_t number, struct object **ret); /* a pi
 void cache_free(struct volume *v);
 
 /* ---- tags.c: tag pages and existence maps ---- */
+static inline bool is_hole(const struct block_tag *t)
+{
+	static const struct block_tag hole;
+
+	return memcmp(t, &hole, sizeof(hole)) == 0;
+}
 struct change;
 /* Reads tags of `count` blocks; holes come as zeros. `ch` (may be NULL): sees what it staged. */
 int tags_read(struct volume *v, struct change *ch, struct object *o, uint64_t first, unsigned count,

@@ -9,7 +9,6 @@
 #include "internal.h"
 
 #define PROLOGUE_MAGIC "COFFEROB"
-enum { SEALS_PER_KEY_SHIFT = 31 };
 
 static_assert(BODY_MAX + PROLOGUE_SIZE + RECORD_OVERHEAD <= BLOCK_SIZE, "a header fits its page");
 static_assert(BODY_MAX % BODY_STEP == 0, "bodies are padded to BODY_STEP");
@@ -129,7 +128,7 @@ int meta_encode(struct meta *m, uint64_t number, struct cryptor *c, uint8_t page
 {
 	uint8_t body[BODY_MAX];
 	size_t len = (BODY_FIXED + meta_var_len(m) + BODY_STEP - 1) / BODY_STEP * BODY_STEP;
-	uint32_t key_version = (uint32_t)(++m->seals >> SEALS_PER_KEY_SHIFT);
+	uint32_t key_version = (uint32_t)(++m->seals >> WRITES_PER_KEY_SHIFT);
 
 	if (len > BODY_MAX)
 		return -E2BIG;

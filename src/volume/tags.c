@@ -8,11 +8,6 @@
 
 static const struct block_tag hole;
 
-static bool is_hole(const struct block_tag *t)
-{
-	return memcmp(t, &hole, sizeof(hole)) == 0;
-}
-
 static bool bit_get(const uint8_t *bits, uint64_t i)
 {
 	return bits[i / 8] >> (i % 8) & 1;
