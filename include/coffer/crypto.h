@@ -50,9 +50,16 @@ int hmac_sha256(const struct secret *key, const void *data, size_t len, uint8_t 
 int sha256(const void *data, size_t len, uint8_t out[static 32]);
 
 /* AES-256-KWP (RFC 5649, NIST SP 800-38F). Wrapped length: key rounded up to 8, plus 8. */
-enum { WRAPPED_KEY_SIZE = KEY_SIZE + 8 };
-int key_wrap(const struct secret *kek, const struct secret *key, uint8_t *out, size_t out_size, size_t *ret_len);
-int key_unwrap(const struct secret *kek, const uint8_t *in, size_t len,
+enum {
+	WRAPPED_KEY_SIZE = KEY_SIZE + 8,
+	WRAPPED_KEY_MAX = 128, /* by whatever method: a vault of its own may add more than KWP does */
+};
+struct wrapped_key {
+	size_t len; /* bytes; those after it are zero */
+	uint8_t bytes[WRAPPED_KEY_MAX];
+};
+int key_wrap(const struct secret *kek, const struct secret *key, struct wrapped_key *ret);
+int key_unwrap(const struct secret *kek, const struct wrapped_key *in,
 	       struct secret **ret_key); /* -EBADMSG: wrong KEK */
 
 /* ---- AES-256-GCM with one fixed key and caller's nonces: the framing of the log ---- */

@@ -27,8 +27,8 @@ enum { FEATURES_KNOWN = 0 };
 
 struct wrapped_dek {
 	uint32_t version; /* from 1 */
-	uint8_t dek[WRAPPED_KEY_SIZE];
-	uint8_t infra[WRAPPED_KEY_SIZE]; /* only with SUITE_XTS_GCM: wrapped under the platform's infrastructure key */
+	struct wrapped_key dek;
+	struct wrapped_key infra; /* only with SUITE_XTS_GCM: wrapped under the platform's infrastructure key */
 };
 
 struct scope_entry {
@@ -41,7 +41,7 @@ struct scope_entry {
 	uint32_t infra_kek_version;
 	enum suite suite;
 	int64_t created;
-	uint8_t volume_key[WRAPPED_KEY_SIZE]; /* under this scope's KEK */
+	struct wrapped_key volume_key; /* under this scope's KEK */
 	size_t dek_count;
 	struct wrapped_dek deks[DEKS_MAX]; /* the last is the current one */
 };
@@ -56,7 +56,7 @@ struct descriptor {
 	uint64_t epoch;                      /* number of the last epoch opened */
 	uint8_t epoch_salt[EPOCH_SALT_SIZE]; /* of that epoch: its log's key derives from it */
 	uint32_t platform_version;           /* version of the platform key that wraps platform_volume_key */
-	uint8_t platform_volume_key[WRAPPED_KEY_SIZE];
+	struct wrapped_key platform_volume_key;
 	size_t scope_count;
 	struct scope_entry *scopes; /* owned; ascending by number, [0] is number 0 */
 	char *text;                 /* as loaded or stored, for the MAC check; owned; NULL: neither yet */

@@ -26,9 +26,10 @@ struct key_provider {
 	const char *scheme; /* up to the colon */
 	int (*open)(const char *uri, const char *state_dir, struct key_source **ret);
 	int (*describe)(struct key_source *s, struct key_info *ret);
-	int (*wrap)(struct key_source *s, const struct secret *key, uint32_t *ret_version,
-		    uint8_t out[static WRAPPED_KEY_SIZE]);
-	int (*unwrap)(struct key_source *s, uint32_t version, const uint8_t in[static WRAPPED_KEY_SIZE],
+	/* *ret_used says which key wrapped it: describe() may know a newer one by the time that it is asked. */
+	int (*wrap)(struct key_source *s, const struct secret *key, struct key_info *ret_used, struct wrapped_key *ret);
+	/* `id` and `version`: what wrap() said; NULL: the id is not known, and the source has one key only. */
+	int (*unwrap)(struct key_source *s, const char *id, uint32_t version, const struct wrapped_key *in,
 		      struct secret **ret);
 	void (*close)(struct key_source *s);
 };

@@ -7,8 +7,6 @@
 #include "coffer/util.h"
 #include "ossl.h"
 
-enum { LONGEST_WRAPPED_KEY = 1 << 16 }; /* bytes; far above any key, far below where sums could wrap */
-
 static void cleanup_context(EVP_CIPHER_CTX **ctx)
 {
 	EVP_CIPHER_CTX_free(*ctx);
@@ -28,24 +26,26 @@ static EVP_CIPHER_CTX *wrap_context(const struct secret *kek, int encrypt)
 	return NULL;
 }
 
-int key_wrap(const struct secret *kek, const struct secret *key, uint8_t *out, size_t out_size, size_t *ret_len)
+int key_wrap(const struct secret *kek, const struct secret *key, struct wrapped_key *ret)
 {
 	SENSITIVE_SCOPE;
 	AUTO_CONTEXT EVP_CIPHER_CTX *ctx = NULL;
+	struct wrapped_key out = { 0 };
 	size_t len = secret_size(key);
 	size_t padded = (len + 7) / 8 * 8;
 	int n;
 
-	if (secret_size(kek) != KEY_SIZE || len == 0 || len > LONGEST_WRAPPED_KEY || out_size < padded + 8)
+	if (secret_size(kek) != KEY_SIZE || len == 0 || len > WRAPPED_KEY_MAX - 8)
 		return -EINVAL;
 	ctx = wrap_context(kek, 1);
-	if (!ctx || !EVP_CipherUpdate(ctx, out, &n, secret_bytes(key), (int)len) || (size_t)n != padded + 8)
+	if (!ctx || !EVP_CipherUpdate(ctx, out.bytes, &n, secret_bytes(key), (int)len) || (size_t)n != padded + 8)
 		return openssl_failed("wrapping a key");
-	*ret_len = (size_t)n;
+	out.len = (size_t)n;
+	*ret = out;
 	return 0;
 }
 
-int key_unwrap(const struct secret *kek, const uint8_t *in, size_t len, struct secret **ret_key)
+int key_unwrap(const struct secret *kek, const struct wrapped_key *in, struct secret **ret_key)
 {
 	SENSITIVE_SCOPE;
 	AUTO_CONTEXT EVP_CIPHER_CTX *ctx = NULL;
@@ -54,15 +54,17 @@ int key_unwrap(const struct secret *kek, const uint8_t *in, size_t len, struct s
 	int n;
 	int r = -EBADMSG;
 
-	if (secret_size(kek) != KEY_SIZE || len < 16 || len % 8 || len > LONGEST_WRAPPED_KEY + 8)
+	if (secret_size(kek) != KEY_SIZE || in->len > WRAPPED_KEY_MAX)
 		return -EINVAL;
+	if (in->len < 16 || in->len % 8)
+		return -EBADMSG; /* no key wraps to that length */
 	ctx = wrap_context(kek, 0);
 	if (!ctx)
 		return openssl_failed("unwrapping a key");
-	padded = secret_new(len); /* OpenSSL writes before it knows the true length */
+	padded = secret_new(in->len); /* OpenSSL writes before it knows the true length */
 	if (!padded)
 		return -ENOMEM;
-	if (EVP_CipherUpdate(ctx, secret_data(padded), &n, in, (int)len) && n > 0) {
+	if (EVP_CipherUpdate(ctx, secret_data(padded), &n, in->bytes, (int)in->len) && n > 0) {
 		key = secret_new((size_t)n);
 		r = key ? 0 : -ENOMEM;
 	}

@@ -54,6 +54,11 @@ static bool parse_suite(struct text *t, config_setting_t *group, enum suite *ret
 	return false;
 }
 
+static void parse_wrapped_key(struct text *t, config_setting_t *group, const char *name, struct wrapped_key *ret)
+{
+	text_get_hex_between(t, group, name, WRAPPED_KEY_SIZE, WRAPPED_KEY_MAX, ret->bytes, &ret->len);
+}
+
 static void parse_deks(struct text *t, config_setting_t *group, struct scope_entry *s)
 {
 	config_setting_t *list = NULL;
@@ -64,9 +69,9 @@ static void parse_deks(struct text *t, config_setting_t *group, struct scope_ent
 		struct wrapped_dek *dek = &s->deks[i];
 
 		text_get_u32(t, g, "version", 1, &dek->version);
-		text_get_hex(t, g, "key", dek->dek, sizeof(dek->dek));
+		parse_wrapped_key(t, g, "key", &dek->dek);
 		if (s->suite == SUITE_XTS_GCM)
-			text_get_hex(t, g, "infrastructure_key", dek->infra, sizeof(dek->infra));
+			parse_wrapped_key(t, g, "infrastructure_key", &dek->infra);
 		text_finish(t, g);
 		if (i && dek->version <= s->deks[i - 1].version)
 			text_refuse(t, g, "the versions of a scope's keys must ascend");
@@ -89,7 +94,7 @@ static void parse_scope(struct text *t, config_setting_t *g, struct scope_entry 
 		text_get_string(t, g, "infrastructure_id", s->infra_kek_id, sizeof(s->infra_kek_id));
 		text_get_u32(t, g, "infrastructure_version", 1, &s->infra_kek_version);
 	}
-	text_get_hex(t, g, "volume_key", s->volume_key, sizeof(s->volume_key));
+	parse_wrapped_key(t, g, "volume_key", &s->volume_key);
 	parse_deks(t, g, s);
 	text_finish(t, g);
 }
@@ -138,7 +143,7 @@ int descriptor_parse(struct descriptor *d, const char *body, size_t len)
 	text_get_number(&t, root, "epoch", 0, TEXT_NUMBER_MAX, &d->epoch);
 	text_get_hex(&t, root, "epoch_salt", d->epoch_salt, sizeof(d->epoch_salt));
 	text_get_u32(&t, root, "platform_version", 1, &d->platform_version);
-	text_get_hex(&t, root, "platform_volume_key", d->platform_volume_key, sizeof(d->platform_volume_key));
+	parse_wrapped_key(&t, root, "platform_volume_key", &d->platform_volume_key);
 	parse_scopes(&t, root, d);
 	text_finish(&t, root);
 	return t.error;

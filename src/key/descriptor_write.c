@@ -8,6 +8,14 @@
 
 #include "text.h"
 
+static void write_wrapped_key(struct text *t, config_setting_t *group, const char *name, const struct wrapped_key *key)
+{
+	if (key->len < WRAPPED_KEY_SIZE || key->len > WRAPPED_KEY_MAX)
+		text_refuse(t, NULL, "a wrapped key of no possible length cannot be stored");
+	else
+		text_put_hex(t, group, name, key->bytes, key->len);
+}
+
 static void write_scope(struct text *t, config_setting_t *list, const struct scope_entry *s)
 {
 	bool infra = s->suite == SUITE_XTS_GCM;
@@ -29,16 +37,16 @@ static void write_scope(struct text *t, config_setting_t *list, const struct sco
 		text_put_string(t, g, "infrastructure_id", s->infra_kek_id);
 		text_put_number(t, g, "infrastructure_version", s->infra_kek_version);
 	}
-	text_put_hex(t, g, "volume_key", s->volume_key, sizeof(s->volume_key));
+	write_wrapped_key(t, g, "volume_key", &s->volume_key);
 	deks = text_put_list(t, g, "deks");
 	for (size_t i = 0; i < s->dek_count; i++) {
 		const struct wrapped_dek *dek = &s->deks[i];
 
 		g = text_put_element(t, deks);
 		text_put_number(t, g, "version", dek->version);
-		text_put_hex(t, g, "key", dek->dek, sizeof(dek->dek));
+		write_wrapped_key(t, g, "key", &dek->dek);
 		if (infra)
-			text_put_hex(t, g, "infrastructure_key", dek->infra, sizeof(dek->infra));
+			write_wrapped_key(t, g, "infrastructure_key", &dek->infra);
 	}
 }
 
@@ -57,7 +65,7 @@ static void write_settings(struct text *t, const struct descriptor *d)
 	text_put_number(t, root, "epoch", d->epoch);
 	text_put_hex(t, root, "epoch_salt", d->epoch_salt, sizeof(d->epoch_salt));
 	text_put_number(t, root, "platform_version", d->platform_version);
-	text_put_hex(t, root, "platform_volume_key", d->platform_volume_key, sizeof(d->platform_volume_key));
+	write_wrapped_key(t, root, "platform_volume_key", &d->platform_volume_key);
 	scopes = text_put_list(t, root, "scopes");
 	for (size_t i = 0; i < d->scope_count; i++)
 		write_scope(t, scopes, &d->scopes[i]);

@@ -10,8 +10,8 @@
 #include "provider.h"
 
 /* The platform's part: every volume has its volume key wrapped by it, and infrastructure keys are always its own. */
-static int wrap_by_platform(const char *uri, const char *state_dir, const struct secret *key, struct key_info *ret_info,
-			    uint32_t *ret_version, uint8_t out[static WRAPPED_KEY_SIZE])
+static int wrap_by_platform(const char *uri, const char *state_dir, const struct secret *key, struct key_info *ret_used,
+			    struct wrapped_key *ret)
 {
 	const struct key_provider *p;
 	struct key_source *source;
@@ -19,9 +19,7 @@ static int wrap_by_platform(const char *uri, const char *state_dir, const struct
 
 	if (r)
 		return r;
-	r = p->wrap(source, key, ret_version, out);
-	if (!r)
-		r = p->describe(source, ret_info);
+	r = p->wrap(source, key, ret_used, ret);
 	p->close(source);
 	return r;
 }
@@ -29,21 +27,20 @@ static int wrap_by_platform(const char *uri, const char *state_dir, const struct
 static int wrap_by_scope(struct scope_keys *sk, struct scope_entry *s, const char *state_dir,
 			 const struct secret *volume_key, const struct secret *dek)
 {
-	struct key_info info;
-	uint32_t version;
+	struct key_info first, used;
 	int r = keys_open_source(s->key_uri, state_dir, &sk->provider, &sk->source);
 
 	if (!r)
-		r = sk->provider->wrap(sk->source, volume_key, &version, s->volume_key);
+		r = sk->provider->wrap(sk->source, volume_key, &first, &s->volume_key);
 	if (!r)
-		r = sk->provider->wrap(sk->source, dek, &s->kek_version, s->deks[0].dek);
-	if (!r)
-		r = sk->provider->describe(sk->source, &info);
-	if (!r && version != s->kek_version)
+		r = sk->provider->wrap(sk->source, dek, &used, &s->deks[0].dek);
+	if (!r && (first.version != used.version || strcmp(first.id, used.id)))
 		r = -EAGAIN; /* a new version came in between; the next attempt finds it settled */
-	if (!r)
-		memcpy(s->kek_id, info.id, sizeof(s->kek_id));
-	return r;
+	if (r)
+		return r;
+	memcpy(s->kek_id, used.id, sizeof(s->kek_id));
+	s->kek_version = used.version;
+	return 0;
 }
 
 static int fill_in(struct volume_keys *k, struct descriptor *d, const char *state_dir)
@@ -53,7 +50,7 @@ static int fill_in(struct volume_keys *k, struct descriptor *d, const char *stat
 	AUTO_SECRET struct secret *infra = secret_random(KEY_SIZE);
 	struct scope_entry *s = &d->scopes[0];
 	bool two_layers = s->suite == SUITE_XTS_GCM;
-	struct key_info info;
+	struct key_info used;
 	int r = volume_key && dek && infra ? 0 : -ENOMEM;
 
 	if (!r)
@@ -61,13 +58,15 @@ static int fill_in(struct volume_keys *k, struct descriptor *d, const char *stat
 	if (!r)
 		r = wrap_by_scope(&k->scopes[0], s, state_dir, volume_key, dek);
 	if (!r)
-		r = wrap_by_platform(PLATFORM_URI, state_dir, volume_key, &info, &d->platform_version,
-				     d->platform_volume_key);
+		r = wrap_by_platform(PLATFORM_URI, state_dir, volume_key, &used, &d->platform_volume_key);
+	if (!r)
+		d->platform_version = used.version;
 	if (!r && two_layers)
-		r = wrap_by_platform(INFRASTRUCTURE_URI, state_dir, infra, &info, &s->infra_kek_version,
-				     s->deks[0].infra);
-	if (!r && two_layers)
-		memcpy(s->infra_kek_id, info.id, sizeof(s->infra_kek_id));
+		r = wrap_by_platform(INFRASTRUCTURE_URI, state_dir, infra, &used, &s->deks[0].infra);
+	if (!r && two_layers) {
+		memcpy(s->infra_kek_id, used.id, sizeof(s->infra_kek_id));
+		s->infra_kek_version = used.version;
+	}
 	if (!r)
 		r = keys_set_volume_key(k, volume_key);
 	if (!r)

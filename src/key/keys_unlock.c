@@ -48,10 +48,9 @@ static int explain(const struct key_provider *p, struct key_source *source, cons
 }
 
 static int unwrap(const struct key_provider *p, struct key_source *source, const char *whose, const char *uri,
-		  const char *wanted_id, uint32_t version, const uint8_t in[static WRAPPED_KEY_SIZE],
-		  struct secret **ret)
+		  const char *wanted_id, uint32_t version, const struct wrapped_key *in, struct secret **ret)
 {
-	int r = p->unwrap(source, version, in, ret);
+	int r = p->unwrap(source, wanted_id, version, in, ret);
 
 	if (!r && secret_size(*ret) != KEY_SIZE) {
 		secret_free(*ret);
@@ -108,7 +107,7 @@ static void open_scope(struct unlocking *u, size_t i)
 	int r = keys_open_source(s->key_uri, u->state_dir, &sk->provider, &sk->source);
 
 	if (!r)
-		r = unwrap(sk->provider, sk->source, s->name, s->key_uri, s->kek_id, s->kek_version, s->volume_key,
+		r = unwrap(sk->provider, sk->source, s->name, s->key_uri, s->kek_id, s->kek_version, &s->volume_key,
 			   &volume_key);
 	if (r)
 		lock_scope(u, i, r);
@@ -127,7 +126,7 @@ static int open_by_platform(struct unlocking *u)
 	if (r)
 		return r;
 	/* Silent: what is wrong with the scopes' keys was said, and this one need not be here. */
-	r = p->unwrap(source, u->d->platform_version, u->d->platform_volume_key, &volume_key);
+	r = p->unwrap(source, NULL, u->d->platform_version, &u->d->platform_volume_key, &volume_key);
 	p->close(source);
 	return r ? r : try_volume_key(u, &volume_key);
 }
@@ -141,11 +140,11 @@ static int unlock_deks(struct unlocking *u, const struct scope_entry *s, struct 
 		AUTO_SECRET struct secret *dek = NULL;
 		AUTO_SECRET struct secret *infra = NULL;
 
-		r = unwrap(sk->provider, sk->source, s->name, s->key_uri, s->kek_id, s->kek_version, s->deks[i].dek,
+		r = unwrap(sk->provider, sk->source, s->name, s->key_uri, s->kek_id, s->kek_version, &s->deks[i].dek,
 			   &dek);
 		if (!r && infra_source)
 			r = unwrap(infra_provider, infra_source, s->name, INFRASTRUCTURE_URI, s->infra_kek_id,
-				   s->infra_kek_version, s->deks[i].infra, &infra);
+				   s->infra_kek_version, &s->deks[i].infra, &infra);
 		if (!r)
 			r = keys_add_cryptor(u->k, s, s->deks[i].version, dek, infra);
 	}

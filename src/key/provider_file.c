@@ -226,26 +226,25 @@ static int file_describe(struct key_source *s, struct key_info *ret)
 	return 0;
 }
 
-static int file_wrap(struct key_source *s, const struct secret *key, uint32_t *ret_version,
-		     uint8_t out[static WRAPPED_KEY_SIZE])
+static int file_wrap(struct key_source *s, const struct secret *key, struct key_info *ret_used, struct wrapped_key *ret)
 {
-	size_t len = 0;
-	int r = key_wrap(s->key, key, out, WRAPPED_KEY_SIZE, &len);
+	int r = key_wrap(s->key, key, ret);
 
-	if (!r && len != WRAPPED_KEY_SIZE)
-		r = -EINVAL;
-	if (!r)
-		*ret_version = 1;
+	if (!r) {
+		*ret_used = (struct key_info){ .version = 1, .state = KEY_ACTIVE };
+		memcpy(ret_used->id, s->id, sizeof(s->id));
+	}
 	return r;
 }
 
-static int file_unwrap(struct key_source *s, uint32_t version, const uint8_t in[static WRAPPED_KEY_SIZE],
+static int file_unwrap(struct key_source *s, const char *id, uint32_t version, const struct wrapped_key *in,
 		       struct secret **ret)
 {
+	(void)id;
 	/* A file holds one version; another one was never wrapped by it. */
 	if (version != 1)
 		return -ENOENT;
-	return key_unwrap(s->key, in, WRAPPED_KEY_SIZE, ret);
+	return key_unwrap(s->key, in, ret);
 }
 
 const struct key_provider provider_file = {

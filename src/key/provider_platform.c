@@ -70,11 +70,9 @@ static int platform_describe(struct key_source *s, struct key_info *ret)
 	return 0;
 }
 
-static int platform_wrap(struct key_source *s, const struct secret *key, uint32_t *ret_version,
-			 uint8_t out[static WRAPPED_KEY_SIZE])
+static int platform_wrap(struct key_source *s, const struct secret *key, struct key_info *ret_used,
+			 struct wrapped_key *ret)
 {
-	const struct ring_key *newest;
-	size_t len = 0;
 	int r = 0;
 
 	if (!s->ring.count) {
@@ -84,21 +82,17 @@ static int platform_wrap(struct key_source *s, const struct secret *key, uint32_
 		if (r)
 			return r;
 	}
-	newest = &s->ring.keys[s->ring.count - 1];
-	r = key_wrap(newest->key, key, out, WRAPPED_KEY_SIZE, &len);
-	if (!r && len != WRAPPED_KEY_SIZE)
-		r = -EINVAL;
-	if (!r)
-		*ret_version = newest->version;
-	return r;
+	r = key_wrap(s->ring.keys[s->ring.count - 1].key, key, ret);
+	return r ? r : platform_describe(s, ret_used);
 }
 
-static int platform_unwrap(struct key_source *s, uint32_t version, const uint8_t in[static WRAPPED_KEY_SIZE],
+static int platform_unwrap(struct key_source *s, const char *id, uint32_t version, const struct wrapped_key *in,
 			   struct secret **ret)
 {
+	(void)id;
 	for (size_t i = 0; i < s->ring.count; i++)
 		if (s->ring.keys[i].version == version)
-			return key_unwrap(s->ring.keys[i].key, in, WRAPPED_KEY_SIZE, ret);
+			return key_unwrap(s->ring.keys[i].key, in, ret);
 	return -ENOENT;
 }
 

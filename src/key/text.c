@@ -186,19 +186,26 @@ bool text_get_string(struct text *t, config_setting_t *group, const char *name, 
 	return true;
 }
 
-bool text_get_hex(struct text *t, config_setting_t *group, const char *name, uint8_t *out, size_t len)
+bool text_get_hex_between(struct text *t, config_setting_t *group, const char *name, size_t min, size_t max,
+			  uint8_t *out, size_t *ret_len)
 {
 	const char *value = get_text(t, group, name);
-	size_t got = 0;
 
 	if (!value)
 		return false;
-	if (strlen(value) != 2 * len || hex_decode(value, 2 * len, out, len, &got) || got != len) {
+	if (hex_decode(value, strlen(value), out, max, ret_len) || *ret_len < min) {
 		text_refuse(t, config_setting_get_member(group, name),
 			    "must be hexadecimal digits of the right number");
 		return false;
 	}
 	return true;
+}
+
+bool text_get_hex(struct text *t, config_setting_t *group, const char *name, uint8_t *out, size_t len)
+{
+	size_t got;
+
+	return text_get_hex_between(t, group, name, len, len, out, &got);
 }
 
 bool text_get_list(struct text *t, config_setting_t *group, const char *name, size_t min, size_t max,

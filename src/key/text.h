@@ -40,6 +40,9 @@ bool text_get_string(struct text *t, config_setting_t *group, const char *name, 
 		     size_t out_size); /* not empty */
 bool text_get_hex(struct text *t, config_setting_t *group, const char *name, uint8_t *out,
 		  size_t len); /* exactly len */
+/* From `min` to `max` bytes, which is how much room `out` has. */
+bool text_get_hex_between(struct text *t, config_setting_t *group, const char *name, size_t min, size_t max,
+			  uint8_t *out, size_t *ret_len);
 bool text_get_list(struct text *t, config_setting_t *group, const char *name, size_t min, size_t max,
 		   config_setting_t **ret, size_t *ret_count);
 config_setting_t *text_get_element(struct text *t, config_setting_t *list, size_t index); /* a group, or NULL */

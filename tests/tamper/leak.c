@@ -306,13 +306,13 @@ static void print_key(const char *name, const uint8_t *bytes, size_t len)
 }
 
 static void print_unwrapped(const char *name, const char *uri, uint32_t version, const char *state,
-			    const uint8_t *wrapped)
+			    const struct wrapped_key *wrapped)
 {
 	const struct key_provider *p = key_provider_for(uri);
 	struct key_source *source;
 	struct secret *key;
 
-	if (!p || p->open(uri, state, &source) < 0 || p->unwrap(source, version, wrapped, &key) < 0)
+	if (!p || p->open(uri, state, &source) < 0 || p->unwrap(source, NULL, version, wrapped, &key) < 0)
 		die(uri);
 	print_key(name, secret_bytes(key), secret_size(key));
 	/* The key of the first objects' blocks: what a cipher's memory would show. */
@@ -344,11 +344,11 @@ static int run_keys(const char *backing, const char *state)
 		die(backing);
 	const struct scope_entry *s = &d->scopes[0];
 
-	print_unwrapped("volume-key", s->key_uri, s->kek_version, state, s->volume_key);
-	print_unwrapped("DEK", s->key_uri, s->kek_version, state, s->deks[0].dek);
+	print_unwrapped("volume-key", s->key_uri, s->kek_version, state, &s->volume_key);
+	print_unwrapped("DEK", s->key_uri, s->kek_version, state, &s->deks[0].dek);
 	if (s->suite == SUITE_XTS_GCM)
 		print_unwrapped("infrastructure-DEK", "platform:infrastructure", s->infra_kek_version, state,
-				s->deks[0].infra);
+				&s->deks[0].infra);
 	descriptor_free(d);
 	return 0;
 }

@@ -15,6 +15,16 @@ static inline struct secret *mac_key(uint8_t first)
 	return s;
 }
 
+/* Of every length that there may be, in turn. */
+static inline struct wrapped_key some_wrapped_key(void)
+{
+	static size_t more;
+	struct wrapped_key key = { .len = WRAPPED_KEY_SIZE + more++ % (WRAPPED_KEY_MAX - WRAPPED_KEY_SIZE + 1) };
+
+	random_bytes(key.bytes, key.len);
+	return key;
+}
+
 /* Two scopes of different suites, the second with every version of its DEK that there may be. */
 static inline struct descriptor *sample(void)
 {
@@ -28,7 +38,7 @@ static inline struct descriptor *sample(void)
 	memset(&d->scopes[1], 0, sizeof(d->scopes[1]));
 	random_bytes(d->volume_id, sizeof(d->volume_id));
 	random_bytes(d->epoch_salt, sizeof(d->epoch_salt));
-	random_bytes(d->platform_volume_key, sizeof(d->platform_volume_key));
+	d->platform_volume_key = some_wrapped_key();
 	d->created = 1700000000;
 	d->sequence = 41;
 	d->next_object = 1ULL << 40;
@@ -44,13 +54,13 @@ static inline struct descriptor *sample(void)
 		s->kek_version = 1 + i;
 		s->suite = i ? SUITE_XTS_GCM : SUITE_XTS_GMAC;
 		s->created = 1700000000 + i;
-		random_bytes(s->volume_key, sizeof(s->volume_key));
+		s->volume_key = some_wrapped_key();
 		s->dek_count = i ? DEKS_MAX : 1;
 		for (size_t v = 0; v < s->dek_count; v++) {
 			s->deks[v].version = 1 + 3 * v;
-			random_bytes(s->deks[v].dek, sizeof(s->deks[v].dek));
+			s->deks[v].dek = some_wrapped_key();
 			if (i)
-				random_bytes(s->deks[v].infra, sizeof(s->deks[v].infra));
+				s->deks[v].infra = some_wrapped_key();
 		}
 	}
 	strcpy(d->scopes[1].infra_kek_id, "infrastructure-00");

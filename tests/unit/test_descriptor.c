@@ -25,7 +25,7 @@ Test(descriptor, what_is_stored_is_loaded)
 	cr_assert_eq(e->epoch, 7);
 	cr_assert_arr_eq(e->epoch_salt, d->epoch_salt, sizeof(d->epoch_salt));
 	cr_assert_eq(e->platform_version, 3);
-	cr_assert_arr_eq(e->platform_volume_key, d->platform_volume_key, sizeof(d->platform_volume_key));
+	cr_assert_arr_eq(&e->platform_volume_key, &d->platform_volume_key, sizeof(d->platform_volume_key));
 	cr_assert_eq(e->scope_count, 2);
 	cr_assert_arr_eq(e->scopes, d->scopes, 2 * sizeof(*d->scopes));
 	cr_assert_eq(fstatat(fd, DESCRIPTOR_NAME, &st, 0), 0);

@@ -120,7 +120,7 @@ Test(keys, every_volume_has_keys_of_its_own)
 
 	cr_assert_arr_neq(d->volume_id, e->volume_id, sizeof(d->volume_id));
 	cr_assert_not(same_secret(keys_descriptor_mac(a), keys_descriptor_mac(b)));
-	cr_assert_arr_neq(d->scopes[0].deks[0].dek, e->scopes[0].deks[0].dek, WRAPPED_KEY_SIZE);
+	cr_assert_arr_neq(d->scopes[0].deks[0].dek.bytes, e->scopes[0].deks[0].dek.bytes, WRAPPED_KEY_SIZE);
 	keys_free(a);
 	keys_free(b);
 	descriptor_free(d);
@@ -276,7 +276,7 @@ Test(keys, edited_wrapped_keys)
 
 	keys_free(k);
 	/* The scope's copy of the volume key: the platform's opens the structure, and so the edit is found. */
-	hex_encode(d->scopes[0].volume_key, WRAPPED_KEY_SIZE, hex);
+	hex_encode(d->scopes[0].volume_key.bytes, WRAPPED_KEY_SIZE, hex);
 	strcpy(other, hex);
 	other[3] = other[3] == '0' ? '1' : '0';
 	descriptor_free(d);
@@ -286,7 +286,7 @@ Test(keys, edited_wrapped_keys)
 	d = meddled(other, hex);
 	cr_assert_eq(unlock(d, "state"), 0);
 	/* A DEK. */
-	hex_encode(d->scopes[0].deks[0].dek, WRAPPED_KEY_SIZE, hex);
+	hex_encode(d->scopes[0].deks[0].dek.bytes, WRAPPED_KEY_SIZE, hex);
 	strcpy(other, hex);
 	other[79] = other[79] == '0' ? '1' : '0';
 	descriptor_free(d);
@@ -323,7 +323,7 @@ static void add_scope(struct descriptor *d, const struct secret *volume_key, uin
 	const struct key_provider *p = key_provider_for(uri);
 	struct key_source *source = NULL;
 	struct scope_entry *s;
-	struct key_info info;
+	struct key_info used;
 
 	d->scopes = realloc(d->scopes, (d->scope_count + 1) * sizeof(*d->scopes));
 	cr_assert(d->scopes);
@@ -334,15 +334,15 @@ static void add_scope(struct descriptor *d, const struct secret *volume_key, uin
 	strcpy(s->key_uri, uri);
 	s->suite = SUITE_XTS_GMAC;
 	cr_assert_eq(p->open(uri, in_scratch("state"), &source), 0);
-	cr_assert_eq(p->describe(source, &info), 0);
-	strcpy(s->kek_id, info.id);
-	cr_assert_eq(p->wrap(source, volume_key, &s->kek_version, s->volume_key), 0);
+	cr_assert_eq(p->wrap(source, volume_key, &used, &s->volume_key), 0);
+	strcpy(s->kek_id, used.id);
+	s->kek_version = used.version;
 	s->dek_count = deks;
 	for (uint32_t i = 0; i < deks; i++) {
 		struct secret *dek = secret_random(KEY_SIZE);
 
 		s->deks[i].version = 2 * i + 1;
-		cr_assert_eq(p->wrap(source, dek, &s->kek_version, s->deks[i].dek), 0);
+		cr_assert_eq(p->wrap(source, dek, &used, &s->deks[i].dek), 0);
 		secret_free(dek);
 	}
 	p->close(source);
@@ -358,7 +358,7 @@ static struct descriptor *with_scopes(const char *uri, unsigned count, uint32_t 
 	struct secret *volume_key = NULL;
 
 	cr_assert_eq(p->open("platform:", in_scratch("state"), &platform), 0);
-	cr_assert_eq(p->unwrap(platform, d->platform_version, d->platform_volume_key, &volume_key), 0);
+	cr_assert_eq(p->unwrap(platform, NULL, d->platform_version, &d->platform_volume_key, &volume_key), 0);
 	p->close(platform);
 	for (unsigned i = 1; i <= count; i++)
 		add_scope(d, volume_key, 10 * i, key_file("scope key", 77), deks);

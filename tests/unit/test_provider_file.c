@@ -33,16 +33,15 @@ static void expect_same_key(const void *content, size_t len)
 	struct secret *data = secret_random(KEY_SIZE), *back = NULL;
 	struct key_source *one, *other;
 	struct key_info info, other_info;
-	uint8_t wrapped[WRAPPED_KEY_SIZE];
-	uint32_t version = 0;
+	struct wrapped_key wrapped;
 
 	cr_assert_eq(open_content(raw, sizeof(raw), &one), 0);
 	cr_assert_eq(open_content(content, len, &other), 0, "%.*s", (int)len, (const char *)content);
-	cr_assert_eq(p->wrap(one, data, &version, wrapped), 0);
-	cr_assert_eq(version, 1);
-	cr_assert_eq(p->unwrap(other, 1, wrapped, &back), 0);
+	cr_assert_eq(p->wrap(one, data, &info, &wrapped), 0);
+	cr_assert_eq(info.version, 1);
+	cr_assert_eq(wrapped.len, WRAPPED_KEY_SIZE);
+	cr_assert_eq(p->unwrap(other, info.id, 1, &wrapped, &back), 0);
 	cr_assert(same_secret(data, back));
-	cr_assert_eq(p->describe(one, &info), 0);
 	cr_assert_eq(p->describe(other, &other_info), 0);
 	cr_assert_str_eq(info.id, other_info.id);
 	cr_assert_eq(strlen(info.id), 16);
@@ -235,16 +234,16 @@ Test(provider_file, wrong_key_and_wrong_version)
 	struct secret *data = secret_random(KEY_SIZE), *back = NULL;
 	struct key_source *right, *wrong;
 	struct key_info a, b;
-	uint8_t wrapped[WRAPPED_KEY_SIZE], other[KEY_SIZE];
-	uint32_t version;
+	struct wrapped_key wrapped;
+	uint8_t other[KEY_SIZE];
 
 	memcpy(other, raw, sizeof(raw));
 	other[31] ^= 0x80;
 	cr_assert_eq(open_content(raw, sizeof(raw), &right), 0);
 	cr_assert_eq(open_content(other, sizeof(other), &wrong), 0);
-	cr_assert_eq(p->wrap(right, data, &version, wrapped), 0);
-	cr_assert_eq(p->unwrap(wrong, 1, wrapped, &back), -EBADMSG);
-	cr_assert_eq(p->unwrap(right, 2, wrapped, &back), -ENOENT);
+	cr_assert_eq(p->wrap(right, data, &a, &wrapped), 0);
+	cr_assert_eq(p->unwrap(wrong, a.id, 1, &wrapped, &back), -EBADMSG);
+	cr_assert_eq(p->unwrap(right, a.id, 2, &wrapped, &back), -ENOENT);
 	cr_assert_null(back);
 	p->describe(right, &a);
 	p->describe(wrong, &b);

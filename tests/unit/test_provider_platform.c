@@ -34,21 +34,24 @@ static int try_open(const char *uri)
 	return r;
 }
 
-static void wrap(struct key_source *s, const struct secret *key, uint8_t out[static WRAPPED_KEY_SIZE])
+static void wrap(struct key_source *s, const struct secret *key, struct wrapped_key *ret)
 {
-	uint32_t version = 0;
+	struct key_info used, info;
 
-	cr_assert_eq(provider()->wrap(s, key, &version, out), 0);
-	cr_assert_eq(version, 1);
+	cr_assert_eq(provider()->wrap(s, key, &used, ret), 0);
+	cr_assert_eq(used.version, 1);
+	cr_assert_eq(ret->len, WRAPPED_KEY_SIZE);
+	cr_assert_eq(provider()->describe(s, &info), 0);
+	cr_assert_str_eq(used.id, info.id);
 }
 
 static void make_ring(void)
 {
 	struct secret *key = secret_random(KEY_SIZE);
 	struct key_source *s = open_key("platform:");
-	uint8_t wrapped[WRAPPED_KEY_SIZE];
+	struct wrapped_key wrapped;
 
-	wrap(s, key, wrapped);
+	wrap(s, key, &wrapped);
 	provider()->close(s);
 	secret_free(key);
 }
@@ -79,10 +82,10 @@ Test(provider_platform, nothing_is_made_before_the_first_wrap)
 	struct key_source *s = open_key("platform:");
 	struct key_info info;
 	struct secret *back = NULL;
-	uint8_t wrapped[WRAPPED_KEY_SIZE] = { 0 };
+	struct wrapped_key wrapped = { .len = WRAPPED_KEY_SIZE };
 
 	cr_assert_eq(provider()->describe(s, &info), -ENOENT);
-	cr_assert_eq(provider()->unwrap(s, 1, wrapped, &back), -ENOENT);
+	cr_assert_eq(provider()->unwrap(s, NULL, 1, &wrapped, &back), -ENOENT);
 	provider()->close(s);
 	cr_assert_eq(access(in_scratch("state"), F_OK), -1);
 }
@@ -126,9 +129,9 @@ Test(provider_platform, opens_what_it_wrapped)
 	struct secret *key = secret_random(KEY_SIZE), *back = NULL;
 	struct key_source *s = open_key("platform:"), *infra;
 	struct key_info info, again, other;
-	uint8_t wrapped[WRAPPED_KEY_SIZE];
+	struct wrapped_key wrapped;
 
-	wrap(s, key, wrapped);
+	wrap(s, key, &wrapped);
 	cr_assert_eq(provider()->describe(s, &info), 0);
 	provider()->close(s);
 	s = open_key("platform:");
@@ -139,10 +142,10 @@ Test(provider_platform, opens_what_it_wrapped)
 	cr_assert_str_neq(info.id, other.id);
 	cr_assert_eq(again.version, 1);
 	cr_assert_eq(again.state, KEY_ACTIVE);
-	cr_assert_eq(provider()->unwrap(infra, 1, wrapped, &back), -EBADMSG);
-	cr_assert_eq(provider()->unwrap(s, 2, wrapped, &back), -ENOENT);
+	cr_assert_eq(provider()->unwrap(infra, NULL, 1, &wrapped, &back), -EBADMSG);
+	cr_assert_eq(provider()->unwrap(s, NULL, 2, &wrapped, &back), -ENOENT);
 	cr_assert_null(back);
-	cr_assert_eq(provider()->unwrap(s, 1, wrapped, &back), 0);
+	cr_assert_eq(provider()->unwrap(s, NULL, 1, &wrapped, &back), 0);
 	cr_assert(same_secret(key, back));
 	provider()->close(s);
 	provider()->close(infra);
@@ -298,19 +301,18 @@ Test(provider_platform, the_newest_version_wraps_and_all_unwrap)
 	struct secret *key = secret_random(KEY_SIZE), *back = NULL, *second = NULL;
 	struct key_source *s = open_key("platform:");
 	struct key_info info;
-	uint8_t old[WRAPPED_KEY_SIZE], new[WRAPPED_KEY_SIZE];
-	uint32_t version = 0;
+	struct wrapped_key old, new;
 
-	wrap(s, key, old);
+	wrap(s, key, &old);
 	provider()->close(s);
 	cr_assert_eq(each_file("platform-*.key", add_version), 1);
 	s = open_key("platform:");
 	cr_assert_eq(provider()->describe(s, &info), 0);
 	cr_assert_eq(info.version, 2);
-	cr_assert_eq(provider()->wrap(s, key, &version, new), 0);
-	cr_assert_eq(version, 2);
-	cr_assert_eq(provider()->unwrap(s, 1, old, &back), 0);
-	cr_assert_eq(provider()->unwrap(s, 2, new, &second), 0);
+	cr_assert_eq(provider()->wrap(s, key, &info, &new), 0);
+	cr_assert_eq(info.version, 2);
+	cr_assert_eq(provider()->unwrap(s, info.id, 1, &old, &back), 0);
+	cr_assert_eq(provider()->unwrap(s, info.id, 2, &new, &second), 0);
 	cr_assert(same_secret(key, back) && same_secret(key, second));
 	provider()->close(s);
 	secret_free(key);
@@ -324,13 +326,12 @@ static void be_one_of_many(int n, int start)
 {
 	struct secret *key = secret_random(KEY_SIZE);
 	struct key_source *s = NULL;
-	uint8_t wrapped[WRAPPED_KEY_SIZE];
-	uint32_t version;
+	struct wrapped_key wrapped;
 	struct key_info info;
 	char go;
 
 	if (provider()->open("platform:", in_scratch("state"), &s) || read(start, &go, 1) ||
-	    provider()->wrap(s, key, &version, wrapped) || provider()->describe(s, &info))
+	    provider()->wrap(s, key, &info, &wrapped))
 		_exit(1);
 	put_file(in_scratch("id%d", n), info.id, strlen(info.id), 0600);
 	_exit(0);
@@ -372,8 +373,8 @@ Test(provider_platform, no_place_for_a_ring)
 {
 	struct secret *key = secret_random(KEY_SIZE);
 	struct key_source *s = NULL;
-	uint8_t wrapped[WRAPPED_KEY_SIZE];
-	uint32_t version;
+	struct wrapped_key wrapped;
+	struct key_info used;
 
 	put_file(in_scratch("state"), "", 0, 0600);
 	cr_assert_eq(provider()->open("platform:", in_scratch("state"), &s), -ENOTDIR);
@@ -381,7 +382,7 @@ Test(provider_platform, no_place_for_a_ring)
 	cr_assert_eq(unlink(in_scratch("state")), 0);
 	s = open_key("platform:");
 	put_file(in_scratch("state"), "", 0, 0600);
-	cr_assert_lt(provider()->wrap(s, key, &version, wrapped), 0);
+	cr_assert_lt(provider()->wrap(s, key, &used, &wrapped), 0);
 	cr_assert(logged("--state-dir"));
 	provider()->close(s);
 	secret_free(key);

@@ -84,12 +84,11 @@ Test(secret, exhaustion_is_null_and_passes)
 Test(secret, out_of_locked_memory_fails_cleanly_everywhere)
 {
 	struct secret *key = secret_random(KEY_SIZE), *unwrapped = NULL, *rest[64];
-	uint8_t wrapped[WRAPPED_KEY_SIZE];
+	struct wrapped_key wrapped;
 	struct cryptor *c;
-	size_t len;
 	int n = 0;
 
-	cr_assert_eq(key_wrap(key, key, wrapped, sizeof(wrapped), &len), 0);
+	cr_assert_eq(key_wrap(key, key, &wrapped), 0);
 	for (size_t size = ARENA_SIZE; size > 0; size /= 2)
 		while (n < 64 && (rest[n] = secret_new(size > 32 ? size - 32 : 1)))
 			n++;
@@ -97,11 +96,11 @@ Test(secret, out_of_locked_memory_fails_cleanly_everywhere)
 	cr_assert_null(kdf_new(key));
 	cr_assert_null(aead_new(key));
 	cr_assert_lt(cryptor_new(SUITE_XTS_GMAC, key, NULL, &c), 0);
-	cr_assert_lt(key_unwrap(key, wrapped, len, &unwrapped), 0);
+	cr_assert_lt(key_unwrap(key, &wrapped, &unwrapped), 0);
 	cr_assert_null(unwrapped);
 	while (n > 0)
 		secret_free(rest[--n]);
-	cr_assert_eq(key_unwrap(key, wrapped, len, &unwrapped), 0, "and works again once there is room");
+	cr_assert_eq(key_unwrap(key, &wrapped, &unwrapped), 0, "and works again once there is room");
 	secret_free(unwrapped);
 	secret_free(key);
 }

@@ -28,11 +28,10 @@ Test(wrap, vectors)
 
 	for (size_t i = 0; i < sizeof(vectors) / sizeof(vectors[0]); i++) {
 		struct secret *kek = secret_of(vectors[i].kek), *key = secret_of(vectors[i].key), *back = NULL;
-		uint8_t out[64];
-		size_t len;
-		cr_assert_eq(key_wrap(kek, key, out, sizeof(out), &len), 0);
-		check_bytes(out, len, vectors[i].wrapped, "wrapped");
-		cr_assert_eq(key_unwrap(kek, out, len, &back), 0);
+		struct wrapped_key out;
+		cr_assert_eq(key_wrap(kek, key, &out), 0);
+		check_bytes(out.bytes, out.len, vectors[i].wrapped, "wrapped");
+		cr_assert_eq(key_unwrap(kek, &out, &back), 0);
 		check_bytes(secret_bytes(back), secret_size(back), vectors[i].key, "unwrapped");
 		secret_free(kek);
 		secret_free(key);
@@ -44,13 +43,12 @@ Test(wrap, every_length_comes_back)
 {
 	struct secret *kek = secret_random(KEY_SIZE);
 
-	for (size_t n = 1; n <= 100; n++) {
+	for (size_t n = 1; n <= WRAPPED_KEY_MAX - 8; n++) {
 		struct secret *key = secret_random(n), *back = NULL;
-		uint8_t out[128];
-		size_t len;
-		cr_assert_eq(key_wrap(kek, key, out, sizeof(out), &len), 0);
-		cr_assert_eq(len, (n + 7) / 8 * 8 + 8);
-		cr_assert_eq(key_unwrap(kek, out, len, &back), 0);
+		struct wrapped_key out;
+		cr_assert_eq(key_wrap(kek, key, &out), 0);
+		cr_assert_eq(out.len, (n + 7) / 8 * 8 + 8);
+		cr_assert_eq(key_unwrap(kek, &out, &back), 0);
 		cr_assert_eq(secret_size(back), n);
 		cr_assert_arr_eq(secret_bytes(back), secret_bytes(key), n);
 		secret_free(key);
@@ -63,24 +61,25 @@ Test(wrap, a_wrong_kek_or_a_flipped_bit_is_refused)
 {
 	struct secret *kek = secret_of(kek_hex), *wrong = secret_of(kek_hex), *key = secret_random(KEY_SIZE),
 		      *back = NULL;
-	uint8_t out[WRAPPED_KEY_SIZE];
-	size_t len;
+	struct wrapped_key out;
 
-	cr_assert_eq(key_wrap(kek, key, out, sizeof(out), &len), 0);
-	cr_assert_eq(len, WRAPPED_KEY_SIZE);
+	cr_assert_eq(key_wrap(kek, key, &out), 0);
+	cr_assert_eq(out.len, WRAPPED_KEY_SIZE);
 	for (int bit = 0; bit < 256; bit++) {
 		secret_data(wrong)[bit / 8] ^= (uint8_t)(1 << bit % 8);
-		cr_assert_eq(key_unwrap(wrong, out, len, &back), -EBADMSG, "bit %d of the KEK", bit);
+		cr_assert_eq(key_unwrap(wrong, &out, &back), -EBADMSG, "bit %d of the KEK", bit);
 		secret_data(wrong)[bit / 8] ^= (uint8_t)(1 << bit % 8);
 	}
-	for (size_t bit = 0; bit < 8 * len; bit++) {
-		out[bit / 8] ^= (uint8_t)(1 << bit % 8);
-		cr_assert_eq(key_unwrap(kek, out, len, &back), -EBADMSG, "bit %zu", bit);
-		out[bit / 8] ^= (uint8_t)(1 << bit % 8);
+	for (size_t bit = 0; bit < 8 * out.len; bit++) {
+		out.bytes[bit / 8] ^= (uint8_t)(1 << bit % 8);
+		cr_assert_eq(key_unwrap(kek, &out, &back), -EBADMSG, "bit %zu", bit);
+		out.bytes[bit / 8] ^= (uint8_t)(1 << bit % 8);
 	}
-	cr_assert_eq(key_unwrap(kek, out, len - 8, &back), -EBADMSG, "cut short");
+	out.len -= 8;
+	cr_assert_eq(key_unwrap(kek, &out, &back), -EBADMSG, "cut short");
 	cr_assert_null(back, "nothing may come out");
-	cr_assert_eq(key_unwrap(kek, out, len, &back), 0);
+	out.len += 8;
+	cr_assert_eq(key_unwrap(kek, &out, &back), 0);
 	secret_free(back);
 	secret_free(kek);
 	secret_free(wrong);
@@ -90,19 +89,20 @@ Test(wrap, a_wrong_kek_or_a_flipped_bit_is_refused)
 Test(wrap, bad_arguments)
 {
 	struct secret *kek = secret_random(KEY_SIZE), *weak = secret_random(16), *key = secret_random(KEY_SIZE);
-	struct secret *empty = secret_new(0), *back;
-	uint8_t out[WRAPPED_KEY_SIZE] = { 0 };
-	size_t len;
+	struct secret *empty = secret_new(0), *large = secret_random(WRAPPED_KEY_MAX - 7), *back;
+	struct wrapped_key out = { .len = WRAPPED_KEY_SIZE };
 
-	cr_assert_eq(key_wrap(weak, key, out, sizeof(out), &len), -EINVAL);
-	cr_assert_eq(key_wrap(kek, empty, out, sizeof(out), &len), -EINVAL);
-	cr_assert_eq(key_wrap(kek, key, out, sizeof(out) - 1, &len), -EINVAL, "no room");
-	cr_assert_eq(key_unwrap(weak, out, sizeof(out), &back), -EINVAL);
-	cr_assert_eq(key_unwrap(kek, out, 8, &back), -EINVAL);
-	cr_assert_eq(key_unwrap(kek, out, 17, &back), -EINVAL);
-	cr_assert_eq(key_unwrap(kek, out, 0, &back), -EINVAL);
+	cr_assert_eq(key_wrap(weak, key, &out), -EINVAL);
+	cr_assert_eq(key_wrap(kek, empty, &out), -EINVAL);
+	cr_assert_eq(key_wrap(kek, large, &out), -EINVAL, "no room");
+	cr_assert_eq(key_unwrap(weak, &out, &back), -EINVAL);
+	out.len = WRAPPED_KEY_MAX + 8;
+	cr_assert_eq(key_unwrap(kek, &out, &back), -EINVAL);
+	for (out.len = 0; out.len <= WRAPPED_KEY_MAX; out.len++)
+		cr_assert_eq(key_unwrap(kek, &out, &back), -EBADMSG, "%zu bytes", out.len);
 	secret_free(kek);
 	secret_free(weak);
 	secret_free(key);
 	secret_free(empty);
+	secret_free(large);
 }
