@@ -33,6 +33,11 @@ uint8_t *secret_data(struct secret *s);
 const uint8_t *secret_bytes(const struct secret *s);
 size_t secret_size(const struct secret *s);
 void secret_free(struct secret *s); /* wipes; NULL is fine */
+static inline void cleanup_secret(struct secret **s)
+{
+	secret_free(*s);
+}
+#define AUTO_SECRET __attribute__((cleanup(cleanup_secret)))
 
 int random_bytes(void *out, size_t len);
 void wipe(void *p, size_t len);                                       /* never optimised away */
@@ -61,6 +66,14 @@ struct wrapped_key {
 int key_wrap(const struct secret *kek, const struct secret *key, struct wrapped_key *ret);
 int key_unwrap(const struct secret *kek, const struct wrapped_key *in,
 	       struct secret **ret_key); /* -EBADMSG: wrong KEK */
+
+/* ---- keys sealed for the holder of a private key, by whoever knows the public one: see sealed.c ---- */
+enum { PUBLIC_KEY_SIZE = 32, SEALED_KEY_SIZE = PUBLIC_KEY_SIZE + WRAPPED_KEY_SIZE };
+int private_key_public(const struct secret *private, uint8_t out[static PUBLIC_KEY_SIZE]); /* any 32 bytes are a key */
+int key_seal(const uint8_t public[static PUBLIC_KEY_SIZE], const struct secret *key /* KEY_SIZE bytes */,
+	     struct wrapped_key *ret);
+int key_open_sealed(const struct secret *private, const struct wrapped_key *in,
+		    struct secret **ret); /* -EBADMSG: not for this key */
 
 /* ---- AES-256-GCM with one fixed key and caller's nonces: the framing of the log ---- */
 struct aead;

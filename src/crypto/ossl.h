@@ -15,6 +15,9 @@ struct algorithms {
 	struct evp_cipher_st *xts, *gcm, *wrap;
 	struct evp_md_st *sha256;
 	struct evp_mac_st *hmac;
+	/* Found by name when they are used; fetched here so that what OpenSSL keeps of them lies outside locked memory. */
+	struct evp_keyexch_st *x25519;
+	struct evp_keymgmt_st *x25519_keys;
 };
 extern struct algorithms algorithms;
 

@@ -67,8 +67,11 @@ static int fetch_algorithms(void)
 	algorithms.wrap = EVP_CIPHER_fetch(NULL, "AES-256-WRAP-PAD", NULL);
 	algorithms.sha256 = EVP_MD_fetch(NULL, "SHA256", NULL);
 	algorithms.hmac = EVP_MAC_fetch(NULL, "HMAC", NULL);
-	if (!algorithms.xts || !algorithms.gcm || !algorithms.wrap || !algorithms.sha256 || !algorithms.hmac)
-		return openssl_failed("loading AES-256-XTS, AES-256-GCM, AES-256-KWP, SHA-256 and HMAC");
+	algorithms.x25519 = EVP_KEYEXCH_fetch(NULL, "X25519", NULL);
+	algorithms.x25519_keys = EVP_KEYMGMT_fetch(NULL, "X25519", NULL);
+	if (!algorithms.xts || !algorithms.gcm || !algorithms.wrap || !algorithms.sha256 || !algorithms.hmac ||
+	    !algorithms.x25519 || !algorithms.x25519_keys)
+		return openssl_failed("loading AES-256-XTS, AES-256-GCM, AES-256-KWP, SHA-256, HMAC and X25519");
 	return 0;
 }
 

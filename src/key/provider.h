@@ -9,12 +9,6 @@
 extern const struct key_provider provider_platform;
 extern const struct key_provider provider_file;
 
-static inline void cleanup_secret(struct secret **s)
-{
-	secret_free(*s);
-}
-#define AUTO_SECRET __attribute__((cleanup(cleanup_secret)))
-
 enum { FINGERPRINT_SIZE = 17 }; /* 16 digits and NUL */
 /* Tells keys apart and tells nothing about them: half of the hash of a MAC that nothing else uses. */
 int key_fingerprint(const struct secret *key, char out[static FINGERPRINT_SIZE]);

@@ -24,3 +24,5 @@ static const struct sealed_vector {
 };
 static const char wrapped_key[] = "92f48c52045c08050ec796a5a91c5ddaf7c61cbdc940adc8d3dc8a144f6161a8c5d3299e325f1750";
 static const char wrapped_short_key[] = "39b6737075bdbfec2e987fcbc3be6099";
+static const char sealed_key_public[] = "79a631eede1bf9c98f12032cdeadd0e7a079398fc786b88cc846ec89af85a51a";
+static const char sealed_key[] = "675dd574ed7789310b3d2e7681f3790b466c773b1521fecf36577958371ea52f7b6f97ee22b5590134bc72b2c5c91129dce5ab329c323e38ceab7c1e1debf762a802552b76cf5139";

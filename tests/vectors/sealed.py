@@ -5,9 +5,11 @@ Prints sealed.h. Needs python3-cryptography. The keys, nonces and contents are f
 difference means that the format on disk has.
 """
 import hashlib
+import hmac
 import struct
 
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
@@ -64,6 +66,13 @@ def page(suite):
     return gcm(key, b"", position(b"COFM", suite) + RECORD)[1]
 
 
+def sealed_key():
+    owner, ephemeral = (X25519PrivateKey.from_private_bytes(bytes(range(n, n + 32))) for n in (64, 96))
+    own, public = ephemeral.public_key().public_bytes_raw(), owner.public_key().public_bytes_raw()
+    kek = hmac.digest(ephemeral.exchange(owner.public_key()), b"coffer sealed key 1" + own + public, "sha256")
+    return public, own + aes_key_wrap_with_padding(kek, INFRA)
+
+
 print("/* clang-format off */")
 print("/* Made by sealed.py: do not edit. */")
 print("static const struct sealed_vector {")
@@ -78,3 +87,5 @@ for suite in XTS, XTS_GMAC, XTS_GCM:
 print("};")
 print("static const char wrapped_key[] = \"%s\";" % aes_key_wrap_with_padding(DEK, INFRA).hex())
 print("static const char wrapped_short_key[] = \"%s\";" % aes_key_wrap_with_padding(DEK, RECORD[:7]).hex())
+print("static const char sealed_key_public[] = \"%s\";" % sealed_key()[0].hex())
+print("static const char sealed_key[] = \"%s\";" % sealed_key()[1].hex())
