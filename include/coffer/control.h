@@ -3,7 +3,8 @@
  * It is STATE_DIR/run/DIGEST.sock, with DIGEST the first 32 hex digits of the SHA-256 of the backing directory's absolute
  * path: a replica may be mounted beside its original. Root and the daemon's user may use it. A request is one line, a JSON
  * object with "verb" and the verb's arguments; the answer is any number of lines {"line": TEXT} and at last one
- * {"result": 0 or a negative errno, ...}. The verb "wait" answers one line at once, and the result of closing the volume when
+ * {"result": 0 or a negative errno, ...}; lines are findings, and why something went wrong. A request with "secret": true is followed
+ * by the KEY_SIZE bytes of a key, once the line CONTROL_READY has come. The verb "wait" answers one line at once, and the result of closing the volume when
  * the daemon ends.
  */
 #ifndef COFFER_CONTROL_H
@@ -14,6 +15,8 @@
 
 #include <coffer/fs.h>
 #include <coffer/volume.h>
+
+#define CONTROL_READY "ready for the key"
 
 /* ---- the daemon's side ---- */
 struct control;        /* a listening socket and the threads that answer */

@@ -10,6 +10,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include <coffer/crypto.h>
 #include <coffer/exit.h>
 #include <coffer/fs.h>
 
@@ -18,6 +19,8 @@ struct config {
 	char file[PATH_MAX];      /* that was read; empty: there is none */
 	char state_dir[PATH_MAX]; /* absolute; made when first needed */
 	unsigned sync_interval;   /* seconds between background syncs */
+	/* Seconds, and days, as in struct volume_options. */
+	unsigned key_poll, key_grace, key_flush, key_rotate_days;
 	bool writeback, allow_other;
 	enum fs_uring uring;
 	bool confine;
@@ -30,6 +33,7 @@ struct mount_options {
 	bool read_only, allow_other, writeback;
 	enum fs_uring uring;
 	bool accept_changes;    /* take the volume as it is although this machine saw another state */
+	bool recovery;          /* opens the volume with the recovery key, from standard input */
 	char kernel_flags[256]; /* mount flags for the kernel, comma-separated */
 };
 void mount_options_init(struct mount_options *o, const struct config *c);
@@ -47,6 +51,10 @@ struct mount_request {
 void process_title_start(int argc, char **argv);
 /* Mounts. In the background: returns once the mount works, or has failed and said why. In the foreground: after unmounting. */
 enum exit_code daemon_mount(const struct mount_request *r);
+
+/* ---- keys that somebody hands over ---- */
+/* Reads all there is, as far as `text` has room; from a terminal one line, asked for with `prompt` and not shown. */
+int read_secret(int fd, const char *prompt, struct secret *text, size_t *ret_len);
 
 /* ---- finding things ---- */
 /* Opens a backing directory; *ret_path (PATH_MAX bytes) is its absolute path. */

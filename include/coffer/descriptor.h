@@ -15,7 +15,7 @@
 
 #define DESCRIPTOR_NAME "coffer.volume"
 enum {
-	DESCRIPTOR_MAX = 1 << 20, /* bytes of text */
+	DESCRIPTOR_MAX = 2 << 20, /* bytes of text */
 	FORMAT_VERSION = 0,       /* 0: still moving; 1 will be kept for ever */
 	SCOPES_MAX = 1024,
 	DEKS_MAX = 16, /* versions of one scope at a time */
@@ -27,8 +27,11 @@ enum { FEATURES_KNOWN = 0 };
 
 struct wrapped_dek {
 	uint32_t version; /* from 1 */
+	int64_t created;
 	struct wrapped_key dek;
 	struct wrapped_key infra; /* only with SUITE_XTS_GCM: wrapped under the platform's infrastructure key */
+	/* Both sealed for the holder of the recovery key, or empty. */
+	struct wrapped_key recovery, infra_recovery;
 };
 
 struct scope_entry {
@@ -40,7 +43,9 @@ struct scope_entry {
 	char infra_kek_id[128]; /* both only with SUITE_XTS_GCM */
 	uint32_t infra_kek_version;
 	enum suite suite;
+	bool disabled; /* by an administrator: its keys are not used until it is enabled */
 	int64_t created;
+	int64_t rotated;               /* when the KEK was last changed for another key or version */
 	struct wrapped_key volume_key; /* under this scope's KEK */
 	size_t dek_count;
 	struct wrapped_dek deks[DEKS_MAX]; /* the last is the current one */
@@ -57,6 +62,11 @@ struct descriptor {
 	uint8_t epoch_salt[EPOCH_SALT_SIZE]; /* of that epoch: its log's key derives from it */
 	uint32_t platform_version;           /* version of the platform key that wraps platform_volume_key */
 	struct wrapped_key platform_volume_key;
+	struct {
+		int64_t created;                 /* 0: there is no recovery key */
+		uint8_t public[PUBLIC_KEY_SIZE]; /* its other half is on somebody's paper */
+		struct wrapped_key volume_key;
+	} recovery;
 	size_t scope_count;
 	struct scope_entry *scopes; /* owned; ascending by number, [0] is number 0 */
 	char *text;                 /* as loaded or stored, for the MAC check; owned; NULL: neither yet */
@@ -66,6 +76,8 @@ struct descriptor {
 /* For a new volume: format, times and one scope of that suite, whose keys keys_create makes. Sequence and epoch are 0, it is
  * clean, next_object is 1. NULL: out of memory. */
 struct descriptor *descriptor_new(enum suite suite);
+/* All but the text. NULL: out of memory. */
+struct descriptor *descriptor_copy(const struct descriptor *d);
 void descriptor_free(struct descriptor *d); /* the struct too; NULL is fine */
 /* -ENOENT none there; -EINVAL not a descriptor; -EPROTONOSUPPORT unknown format version or feature. All logged. */
 int descriptor_load(int backing_fd, struct descriptor **ret);
@@ -74,6 +86,7 @@ int descriptor_check(const struct descriptor *d, const struct secret *mac_key);
 /* Increments the sequence and replaces the file: temporary, write, fsync, rename, fsync of the directory. On failure the sequence in
  * memory is unchanged, and the old file stands (but after a failed sync of the directory a power cut may bring either). */
 int descriptor_store(struct descriptor *d, int backing_fd, const struct secret *mac_key);
-const struct scope_entry *descriptor_scope(const struct descriptor *d, uint32_t number); /* NULL: none */
+const struct scope_entry *descriptor_scope(const struct descriptor *d, uint32_t number);        /* NULL: none */
+const struct scope_entry *descriptor_scope_named(const struct descriptor *d, const char *name); /* NULL: none */
 
 #endif

@@ -12,7 +12,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include <coffer/volume.h>
+#include <coffer/volume_keys.h>
 
 struct fs;
 
@@ -46,6 +46,8 @@ void fs_free(struct fs *f); /* disconnects; NULL is fine */
 /* Raises the kernel's read-ahead for this mount to what one request carries; once fs_serve answers. Root only, else nothing. */
 void fs_tune(const char *mountpoint);
 
+/* A kernel_cache's drop(); `arg` is the struct fs. */
+void fs_drop(void *arg, const struct kernel_item *items, size_t count);
 /* Requests that changed the volume, since the mount: stands still when the kernel has nothing left to write. */
 uint64_t fs_changes(const struct fs *f);
 /* "io_uring" or "/dev/fuse": what requests came by. */

@@ -1,4 +1,4 @@
-/* Key providers, the platform key ring, and the unlocked keys of a volume.
+/* Key providers, the texts of keys, and the keys of a volume.
  *
  * KEK (provider) -wraps-> DEK version (per scope) -HKDF-> object keys (in struct cryptor).
  * The volume key protects structure only: descriptor MAC, object prologues, framing of the log.
@@ -12,14 +12,15 @@
 #include <coffer/crypto.h>
 #include <coffer/descriptor.h>
 
-/* A key source is named by a URI: "platform:" (default), "platform:infrastructure", or "file:///absolute/path". Opening the
- * platform's never makes its key ring: the first wrap does.
+/* A key source is named by a URI: "platform:" (default), "platform:infrastructure", "file:///absolute/path", or "provided:", which
+ * cannot be opened: its key is handed over. Opening the platform's never makes its key ring: the first wrap does.
  * A provider never hands its key out: it wraps and unwraps, so that one whose key stays in a vault fits. */
 enum key_state { KEY_ACTIVE, KEY_REVOKED, KEY_UNREACHABLE };
 struct key_info {
 	char id[128];     /* what the provider calls the key, e.g. the ring's name or a fingerprint of a key file */
 	uint32_t version; /* the newest version: what wrap() uses */
 	enum key_state state;
+	int64_t created; /* of that version, seconds since 1970; 0: not known */
 };
 struct key_source; /* one opened key; opaque, owned by its provider */
 struct key_provider {
@@ -32,38 +33,62 @@ struct key_provider {
 	int (*unwrap)(struct key_source *s, const char *id, uint32_t version, const struct wrapped_key *in,
 		      struct secret **ret);
 	void (*close)(struct key_source *s);
+	/* Makes a new version, durably, which wrap() uses from now on. NULL: the key's owner does that, where it is kept. */
+	int (*rotate)(struct key_source *s);
 };
 const struct key_provider *key_provider_for(const char *uri); /* NULL: unknown scheme */
 
+/* Opens key files where this process may not: a descriptor, or -errno. Set before there are threads; NULL: nobody does. */
+typedef int key_file_opener(void *arg, const char *path);
+void key_set_opener(key_file_opener *open, void *arg);
 /* The path that a file: URI names, malloc'ed. -EINVAL for anything else. */
 int key_file_path(const char *uri, char **ret);
 
-/* ---- the keys of one volume, unlocked ---- */
+/* Decodes what an administrator's key is written as: 32 bytes, 64 hexadecimal digits, or 44 characters of base64, both with or
+ * without an end of line. NULL: `key`, of KEY_SIZE bytes, has it; else what is wrong, to stand behind a name. In time that
+ * depends on the length alone. */
+const char *key_parse(const struct secret *text, size_t len, struct secret *key);
+enum { KEY_TEXT_MAX = 2 * KEY_SIZE + 2 }; /* bytes of such a text */
+
+/* The recovery key on paper: 16 groups of 6 digits, as BitLocker writes its 8. Each is 16 bits of the key, least significant byte
+ * first, times 11: a wrong digit or two that changed places leave a number that 11 does not divide. */
+enum { RECOVERY_GROUPS = KEY_SIZE / 2, RECOVERY_TEXT_SIZE = RECOVERY_GROUPS * 7 /* with what separates, or NUL */ };
+void recovery_write(const struct secret *key, char out[static RECOVERY_TEXT_SIZE]);
+/* Anything but digits separates groups. 0, or -EINVAL with the number of the first wrong group, from 1 (0: another number of groups). */
+int recovery_read(const struct secret *text, size_t len, struct secret *key, unsigned *ret_group);
+
+/* ---- the keys of one volume, as operations on objects see them: see coffer/manager.h for how they change ---- */
 struct volume_keys;
 
 /* Makes the keys of a new volume: `d` comes from descriptor_new; fills in its volume id, scopes[0] ("default", number 0, DEK
- * version 1) and all wrapped keys. `key_uri` NULL: the platform key. Creates the platform ring in `state_dir` on first use. */
-int keys_create(struct descriptor *d, const char *key_uri, const char *state_dir, struct volume_keys **ret);
-/* Unwraps everything the descriptor holds, checks the descriptor's MAC with the volume key. A scope whose key is not to be had
- * is locked: it has no cryptors. Fails if all are, with the error of the first. */
-int keys_unlock(const struct descriptor *d, const char *state_dir, struct volume_keys **ret);
+ * version 1) and all wrapped keys. `key_uri` NULL: the platform key. Creates the platform ring in `state_dir` on first use.
+ * `provided` (NULL: none) is the key for "provided:", taken over. */
+int keys_create(struct descriptor *d, const char *key_uri, const char *state_dir, struct secret **provided,
+		struct volume_keys **ret);
 void keys_free(struct volume_keys *k); /* wipes */
 
 const struct kdf *keys_structure(const struct volume_keys *k);         /* HKDF over the volume key */
 const struct secret *keys_descriptor_mac(const struct volume_keys *k); /* key of the descriptor's HMAC */
-/* The cryptor of a scope's DEK version; NULL: no such scope or version, or locked. Valid until keys_free. */
+enum scope_access {
+	SCOPE_OPEN,
+	SCOPE_FLUSHING, /* about to be locked: its cryptors are there for what was accepted before */
+	SCOPE_LOCKED,   /* has no cryptors */
+	SCOPE_UNKNOWN,  /* no such scope or version */
+};
+enum scope_access keys_access(const struct volume_keys *k, uint32_t scope, uint32_t dek_version);
+/* The cryptor of a scope's DEK version; NULL: no such scope or version, or locked. Valid until keys_lock. */
 struct cryptor *keys_cryptor(const struct volume_keys *k, uint32_t scope, uint32_t dek_version);
 /* The same for what is not a regular file's content: it authenticates blocks under every suite (directories, and whatever else
  * is metadata, are never without integrity). Where the scope's suite does that already, it is the same cryptor. */
 struct cryptor *keys_metadata_cryptor(const struct volume_keys *k, uint32_t scope, uint32_t dek_version);
 uint32_t keys_current_version(const struct volume_keys *k, uint32_t scope); /* for new objects; 0: no such scope */
-/* Asks the scope's source, which may read files; of a locked scope, what the descriptor says. -ENOENT: no such scope. */
-int keys_describe(const struct volume_keys *k, uint32_t scope, struct key_info *ret);
 
 /* ---- pinning: what the state directory remembers of each backing directory (DESIGN section 5) ---- */
 /* Compares with what was seen last: -ESTALE older sequence, -EKEYREJECTED other volume id or key sources; both logged with
  * what to do. 0 also when the directory was never seen. */
 int pin_check(const char *state_dir, int backing_fd, const struct descriptor *d);
+/* Before a descriptor with other scopes or key sources replaces `d`: either is accepted from now on, until pin_update. */
+int pin_prepare(const char *state_dir, int backing_fd, const struct descriptor *d, const struct descriptor *next);
 int pin_update(const char *state_dir, int backing_fd, const struct descriptor *d); /* after the descriptor is durable */
 
 #endif

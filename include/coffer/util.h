@@ -64,6 +64,9 @@ enum log_level {
 };
 void log_to_syslog(bool on); /* default: stderr */
 void log_set_level(enum log_level max);
+/* Passes what this thread logs on, too, without its level; NULL: no more. */
+void log_tap(void (*call)(void *arg, const char *line), void *arg);
+void log_mute(bool on); /* this thread's errors: of what is tried again and again, and fails as it did before */
 void log_line(enum log_level level, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 #define log_error(...)   log_line(LOG_LEVEL_ERROR, __VA_ARGS__)
 #define log_warning(...) log_line(LOG_LEVEL_WARNING, __VA_ARGS__)

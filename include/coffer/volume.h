@@ -32,6 +32,7 @@ struct volume;
 
 struct attr {
 	struct stat st; /* st_ino is the object number; st_blksize 4096; st_blocks of 512 bytes as held by data */
+	bool locked; /* by volume_lookup only: its scope is locked, and nothing but its type and link count is known */
 };
 
 struct caller {
@@ -44,11 +45,18 @@ struct caller {
 struct volume_options {
 	bool read_only;
 	const char *state_dir;
-	bool accept_changes;    /* skip pinning once: the administrator accepts what it found */
-	unsigned sync_interval; /* seconds between background syncs; 0: the default of 5 */
+	bool accept_changes;      /* skip pinning once: the administrator accepts what it found */
+	unsigned sync_interval;   /* seconds between background syncs; 0: the default of 5 */
+	unsigned key_poll;        /* seconds between questions to key sources; 0: the default of 60 */
+	unsigned key_grace;       /* seconds for which a scope stays open whose source does not answer */
+	unsigned key_flush;       /* seconds, at most, for what was written to a scope that is being locked */
+	unsigned key_rotate_days; /* age at which the platform's keys get a new version; 0: never */
+	struct secret **recovery; /* NULL, or the recovery key, which is taken over */
 };
-/* Writes a new, empty volume into an empty directory: descriptor and root directory (owned by the caller's ids). -ENOTEMPTY. */
-int volume_create(int backing_fd, enum suite suite, const char *key_uri, const char *state_dir);
+/* Writes a new, empty volume into an empty directory: descriptor and root directory (owned by the caller's ids). -ENOTEMPTY.
+ * `provided` (NULL: none), the key for "provided:", is taken over. */
+int volume_create(int backing_fd, enum suite suite, const char *key_uri, struct secret *provided,
+		  const char *state_dir);
 /* Locks the directory (-EBUSY: a daemon serves it), loads and unlocks the descriptor, recovers after an unclean stop, opens
  * an epoch. `backing_fd` stays the caller's and must stay open. Starts the checkpoint and sync threads: no fork after this. */
 int volume_open(int backing_fd, const struct volume_options *o, struct volume **ret);
@@ -125,12 +133,11 @@ int volume_statfs(struct volume *v, struct statvfs *ret);
 
 /* ---- seeing in ---- */
 struct volume_status {
-	const struct descriptor *d; /* valid while the volume is open */
-	uint64_t epoch, recovered_chunks, orphans_removed, dirty_pages, log_bytes, objects_cached;
+	uint64_t recovered_chunks, orphans_removed, dirty_pages, log_bytes, objects_cached;
 	bool read_only, failed; /* failed: writing home or syncing failed; the volume went read-only */
 };
 void volume_status(struct volume *v, struct volume_status *ret);
-const struct volume_keys *volume_keys(const struct volume *v);
+void volume_id(const struct volume *v, uint8_t out[static VOLUME_ID_SIZE]); /* the same for ever */
 int volume_describe(struct volume *v, uint64_t object, uint32_t *ret_scope, uint32_t *ret_dek_version);
 
 /* ---- checking ---- */
@@ -138,8 +145,10 @@ typedef void fsck_report(void *arg, const char *line);
 struct fsck_result {
 	uint64_t objects, directories, names, blocks, bytes; /* looked at */
 	uint64_t errors, orphans;
+	uint64_t locked; /* names of objects that could not be looked at, nor what is below them */
 };
-/* Walks every object and name of an open volume; with `data` reads every block. Never changes anything. */
+/* Walks every object and name of an open volume; with `data` reads every block. Never changes anything. -EAGAIN: keys were to
+ * be changed meanwhile, which does not wait for it. */
 int volume_fsck(struct volume *v, bool data, fsck_report *report, void *arg, struct fsck_result *ret);
 
 #endif

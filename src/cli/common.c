@@ -83,3 +83,73 @@ enum exit_code find_target(const char *path, struct target *ret)
 	}
 	return EXIT_DONE;
 }
+
+enum exit_code read_key(struct secret **ret)
+{
+	AUTO_SECRET struct secret *text = secret_new(KEY_TEXT_MAX + 1); /* one more, so that what is too long shows */
+	AUTO_SECRET struct secret *key = secret_new(KEY_SIZE);
+	const char *why;
+	size_t len = 0;
+	int r = text && key ? read_secret(STDIN_FILENO, "key", text, &len) : -ENOMEM;
+
+	if (r < 0) {
+		log_error("the key cannot be read from standard input: %s", strerror(-r));
+		return EXIT_OTHER;
+	}
+	why = key_parse(text, len, key);
+	if (why) {
+		log_error("standard input %s", why);
+		return EXIT_KEY_REFUSED;
+	}
+	*ret = key;
+	key = NULL;
+	return EXIT_DONE;
+}
+
+struct asking {
+	int fd;
+	const struct secret *key;
+};
+
+static bool take_line(void *arg, const char *line)
+{
+	const struct asking *a = arg;
+
+	if (a->key && strcmp(line, CONTROL_READY) == 0)
+		return write_all(a->fd, secret_bytes(a->key), secret_size(a->key)) == 0;
+	fprintf(stderr, "coffer: %s\n", line);
+	return true;
+}
+
+enum exit_code ask_daemon(const struct config *c, const char *path, json_t *request, struct secret *key,
+			  json_t **ret_answer)
+{
+	AUTO_SECRET struct secret *mine = key;
+	AUTO_CLOSE int fd = -1;
+	struct asking a = { .key = mine };
+	struct target t;
+	enum exit_code code = find_target(path, &t);
+	int r;
+
+	if (code == EXIT_DONE)
+		code = start_crypto();
+	if (code == EXIT_DONE && control_connect(c->state_dir, t.backing, &fd) < 0) {
+		log_error(
+			"%s: no daemon serves this volume, or it cannot be asked (another --state-dir, another user?)",
+			path);
+		code = EXIT_NOT_MOUNTED;
+	}
+	if (code != EXIT_DONE) {
+		json_decref(request);
+		return code;
+	}
+	a.fd = fd;
+	if (mine)
+		json_object_set_new(request, "secret", json_true());
+	r = control_send(fd, request);
+	if (r == 0)
+		r = control_receive(fd, take_line, &a, ret_answer);
+	if (r == -ECONNRESET)
+		log_error("%s: the daemon ended, or gave no answer", path);
+	return exit_code_of(r);
+}

@@ -11,7 +11,12 @@ static void say_what_was_made(const char *backing, const char *key_uri, enum sui
 	printf("%s: new volume, %s\n", backing, suite_name(suite));
 	if (!key_uri || strcmp(key_uri, "platform:") == 0)
 		printf("Its key is this machine's platform key, in %s.\n"
-		       "Back that directory up: without it nobody can ever read the volume again.\n",
+		       "Back that directory up: without it nobody can ever read the volume again, unless you make a\n"
+		       "recovery key, once it is mounted: coffer key recovery MNT\n",
+		       c->state_dir);
+	else if (strcmp(key_uri, PROVIDED_URI) == 0)
+		printf("Its key is kept nowhere: hand it over after each mount, with coffer key provide MNT.\n"
+		       "It also needs this machine's platform key, in %s. Back both up.\n",
 		       c->state_dir);
 	else if (suite == SUITE_XTS_GCM)
 		printf("It needs the key %s and, for the second encryption, this machine's platform key, in %s.\n"
@@ -26,6 +31,7 @@ static enum exit_code create(const char *path, const char *key_uri, enum suite s
 	char backing[PATH_MAX];
 	AUTO_CLOSE int fd = -1;
 	enum exit_code code;
+	struct secret *key = NULL;
 	bool made = mkdir(path, 0700) == 0;
 	int r;
 
@@ -43,7 +49,10 @@ static enum exit_code create(const char *path, const char *key_uri, enum suite s
 		log_error("%s: %s", c->state_dir, strerror(-r));
 		return EXIT_OTHER;
 	}
-	r = volume_create(fd, suite, key_uri, c->state_dir);
+	code = key_uri && strcmp(key_uri, PROVIDED_URI) == 0 ? read_key(&key) : EXIT_DONE;
+	if (code != EXIT_DONE)
+		return code;
+	r = volume_create(fd, suite, key_uri, key, c->state_dir);
 	if (r == -ENOTEMPTY)
 		log_error("%s: not empty; a new volume needs an empty directory", path);
 	if (r == 0)

@@ -20,7 +20,8 @@ static bool print_control_line(void *arg, const char *line)
 static enum exit_code summarise(const char *path, int r, const struct fsck_result *f, bool data)
 {
 	if (r < 0) {
-		log_error("%s: the check could not be finished: %s", path, strerror(-r));
+		log_error("%s: the check could not be finished: %s", path,
+			  r == -EAGAIN ? "a key was changed meanwhile; try again" : strerror(-r));
 		return f->errors ? EXIT_DAMAGED : exit_code_of(r);
 	}
 	printf("%" PRIu64 " objects (%" PRIu64 " directories), %" PRIu64 " names", f->objects, f->directories,
@@ -32,6 +33,10 @@ static enum exit_code summarise(const char *path, int r, const struct fsck_resul
 		printf("%" PRIu64 " errors\n", f->errors);
 	else
 		printf("no errors\n");
+	if (f->locked)
+		printf("%" PRIu64
+		       " names lead to objects whose scope is locked: those, and what is below them, were not checked\n",
+		       f->locked);
 	if (f->orphans)
 		printf("%" PRIu64 " objects have no name; they are removed by the next unmount or mount\n", f->orphans);
 	return f->errors ? EXIT_DAMAGED : EXIT_DONE;
@@ -58,6 +63,7 @@ static enum exit_code check_live(int fd, const char *path, bool data)
 		.bytes = number_of(answer, "bytes"),
 		.errors = number_of(answer, "errors"),
 		.orphans = number_of(answer, "orphans"),
+		.locked = number_of(answer, "locked"),
 	};
 	json_decref(answer);
 	return summarise(path, r, &f, data);

@@ -9,6 +9,12 @@ const struct command commands[] = {
 	{ "mount", "BACKING MNT [-f] [-o OPTIONS]", "serve a volume", command_mount },
 	{ "umount", "MNT", "write everything and stop serving", command_umount },
 	{ "status", "BACKING|MNT|PATH [--json]", "describe a volume, or one file of it", command_status },
+	{ "scope",
+	  "create|list|enable|disable MNT [NAME] [--key URI] [--infrastructure] [--integrity gmac|none] [--json]",
+	  "keys of their own for parts of a volume", command_scope },
+	{ "key",
+	  "show|set|rotate|lock|unlock|provide|recovery MNT [--scope NAME] [--key URI] [--infrastructure] [--ttl SECONDS] [--json]",
+	  "what encrypts the keys of a volume, or of a scope", command_key },
 	{ "fsck", "BACKING [--data]", "check a volume; changes nothing", command_fsck },
 	{ NULL, NULL, NULL, NULL },
 };

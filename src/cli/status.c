@@ -11,8 +11,9 @@
 
 /* ---- one object: what its virtual attributes say ---- */
 
-static const char *const object_facts[] = { "encrypted",  "scope",  "algorithms",  "infrastructure", "integrity",
-					    "key_source", "key_id", "key_version", "dek_version",    "volume_id" };
+static const char *const object_facts[] = { "encrypted",   "scope",      "algorithms", "infrastructure",
+					    "integrity",   "key_source", "key_id",     "key_version",
+					    "dek_version", "key_state",  "volume_id" };
 
 static enum exit_code object_status(const char *path, const struct target *t, bool json)
 {
@@ -63,30 +64,54 @@ static bool is_set(const json_t *o, const char *key)
 	return json_is_true(json_object_get(o, key));
 }
 
-static void print_scope(const json_t *s)
+static void print_when(const char *what, json_int_t when, const char *after)
+{
+	char text[64] = "?";
+	time_t t = (time_t)when;
+	struct tm tm;
+
+	if (gmtime_r(&t, &tm))
+		strftime(text, sizeof(text), "%Y-%m-%d %H:%M:%S UTC", &tm);
+	printf("%s%s%s", what, text, after);
+}
+
+void print_scope(const json_t *s)
 {
 	const char *state = json_string_value(json_object_get(s, "key_state"));
 
-	printf("scope %-9s %s, integrity %s%s\n", text_of(s, "name"), text_of(s, "algorithms"), text_of(s, "integrity"),
-	       is_set(s, "infrastructure") ? ", infrastructure encryption" : "");
-	printf("  key           %s %s version %" JSON_INTEGER_FORMAT "%s%s\n", text_of(s, "key_source"),
-	       text_of(s, "key_id"), number_of(s, "key_version"), state ? ", " : "", state ? state : "");
-	printf("  data key      version %" JSON_INTEGER_FORMAT "\n", number_of(s, "dek_version"));
+	printf("scope %-9s %s, integrity %s%s%s\n", text_of(s, "name"), text_of(s, "algorithms"),
+	       text_of(s, "integrity"), is_set(s, "infrastructure") ? ", infrastructure encryption" : "",
+	       is_set(s, "enabled") ? "" : ", disabled");
+	printf("  key           %s %s version %" JSON_INTEGER_FORMAT, text_of(s, "key_source"), text_of(s, "key_id"),
+	       number_of(s, "key_version"));
+	print_when(", since ", number_of(s, "last_rotation"), "\n");
+	if (is_set(s, "infrastructure"))
+		printf("  second key    %s version %" JSON_INTEGER_FORMAT "\n", text_of(s, "infrastructure_key_id"),
+		       number_of(s, "infrastructure_key_version"));
+	printf("  data key      version %" JSON_INTEGER_FORMAT "%s\n", number_of(s, "dek_version"),
+	       is_set(s, "recovery") ? ", sealed for the recovery key" : "");
+	if (!state)
+		return;
+	printf("  state         %s%s", state,
+	       is_set(s, "locked") && strcmp(state, "locked") != 0 && strcmp(state, "disabled") != 0 ? ", locked" : "");
+	if (number_of(s, "open_until"))
+		print_when(", open until ", number_of(s, "open_until"), "");
+	if (number_of(s, "last_check"))
+		print_when("; checked ", number_of(s, "last_check"), "");
+	if (number_of(s, "next_check"))
+		print_when(", next ", number_of(s, "next_check"), "");
+	putchar('\n');
 }
 
 static void print_volume(const json_t *o)
 {
-	time_t created = (time_t)number_of(o, "created");
-	char when[64] = "?";
-	struct tm tm;
 	const json_t *scope;
 	size_t i;
 
-	if (gmtime_r(&created, &tm))
-		strftime(when, sizeof(when), "%Y-%m-%d %H:%M:%S UTC", &tm);
 	printf("volume          %s\n", text_of(o, "volume_id"));
 	printf("backing         %s\n", text_of(o, "backing"));
-	printf("created         %s, format %" JSON_INTEGER_FORMAT "\n", when, number_of(o, "format"));
+	print_when("created         ", number_of(o, "created"), "");
+	printf(", format %" JSON_INTEGER_FORMAT "\n", number_of(o, "format"));
 	if (is_set(o, "mounted")) {
 		printf("mounted on      %s, %s%s%s, by process %" JSON_INTEGER_FORMAT "\n", text_of(o, "mountpoint"),
 		       is_set(o, "read_only") ? "read-only, " : "", is_set(o, "writeback") ? "write-back cache, " : "",
@@ -104,10 +129,12 @@ static void print_volume(const json_t *o)
 		       is_set(o, "clean") ? "unmounted cleanly" : "not unmounted cleanly; the next mount recovers");
 		printf("authentic       %s\n", text_of(o, "authentic"));
 	}
+	if (number_of(o, "recovery_created"))
+		print_when("recovery key    made ", number_of(o, "recovery_created"), "\n");
 	json_array_foreach(json_object_get(o, "scopes"), i, scope) print_scope(scope);
 }
 
-static int ask_daemon(const struct config *c, const char *backing, json_t **ret)
+static int ask_status(const struct config *c, const char *backing, json_t **ret)
 {
 	AUTO_CLOSE int fd = -1;
 	int r = control_connect(c->state_dir, backing, &fd);
@@ -124,6 +151,7 @@ static enum exit_code read_descriptor(const struct config *c, const char *backin
 {
 	struct descriptor *d = NULL;
 	struct volume_keys *keys = NULL;
+	AUTO_FREE int *errors = NULL;
 	char path[PATH_MAX];
 	AUTO_CLOSE int fd = -1;
 	json_t *o;
@@ -134,7 +162,8 @@ static enum exit_code read_descriptor(const struct config *c, const char *backin
 	r = descriptor_load(fd, &d);
 	if (r < 0)
 		return r == -EPROTONOSUPPORT ? EXIT_FORMAT : EXIT_NOT_A_VOLUME;
-	r = keys_unlock(d, c->state_dir, &keys);
+	errors = calloc(d->scope_count, sizeof(*errors));
+	r = errors ? keys_unlock(d, c->state_dir, NULL, errors, &keys) : -ENOMEM;
 	o = describe_descriptor(d);
 	json_object_set_new(o, "mounted", json_false());
 	json_object_set_new(o, "backing", json_string(backing));
@@ -155,7 +184,7 @@ static enum exit_code volume_status_of(const struct target *t, const struct conf
 	code = start_crypto();
 	if (code != EXIT_DONE)
 		return code;
-	r = ask_daemon(c, t->backing, &o);
+	r = ask_status(c, t->backing, &o);
 	if (r < 0 && t->mountpoint[0]) {
 		log_error("%s: its daemon does not answer: %s (another --state-dir, or it died)", t->mountpoint,
 			  strerror(-r));

@@ -75,12 +75,15 @@ static int set_uring(const config_setting_t *s, enum fs_uring *ret)
 	return 0;
 }
 
-static int set_interval(const config_setting_t *s, unsigned *ret)
+/* `unit` is what the setting counts. */
+static int set_number(const config_setting_t *s, int min, int max, const char *unit, unsigned *ret)
 {
 	int v = config_setting_get_int(s);
+	char wanted[64];
 
-	if (config_setting_type(s) != CONFIG_TYPE_INT || v < 1 || v > 3600)
-		return bad_setting(s, "a number of seconds from 1 to 3600");
+	snprintf(wanted, sizeof(wanted), "a number of %s from %d to %d", unit, min, max);
+	if (config_setting_type(s) != CONFIG_TYPE_INT || v < min || v > max)
+		return bad_setting(s, wanted);
 	*ret = (unsigned)v;
 	return 0;
 }
@@ -97,7 +100,15 @@ static int apply(struct config *c, const config_setting_t *s)
 		return set_path(c->state_dir, dir, name);
 	}
 	if (strcmp(name, "sync_interval") == 0)
-		return set_interval(s, &c->sync_interval);
+		return set_number(s, 1, 3600, "seconds", &c->sync_interval);
+	if (strcmp(name, "key_poll") == 0)
+		return set_number(s, 1, 3600, "seconds", &c->key_poll);
+	if (strcmp(name, "key_grace") == 0)
+		return set_number(s, 0, 30 * 24 * 3600, "seconds", &c->key_grace);
+	if (strcmp(name, "key_flush") == 0)
+		return set_number(s, 0, 3600, "seconds", &c->key_flush);
+	if (strcmp(name, "key_rotate_days") == 0)
+		return set_number(s, 0, 36500, "days", &c->key_rotate_days);
 	if (strcmp(name, "writeback") == 0)
 		return set_bool(s, &c->writeback);
 	if (strcmp(name, "allow_other") == 0)
@@ -140,6 +151,10 @@ int config_load(struct config *c, const char *file, const char *state_dir)
 
 	*c = (struct config){
 		.sync_interval = 5,
+		.key_poll = 60,
+		.key_grace = 3600,
+		.key_flush = 10,
+		.key_rotate_days = 365,
 		.writeback = true,
 		.allow_other = geteuid() == 0,
 		.uring = FS_URING_AUTO,

@@ -70,23 +70,7 @@ static int allow(int ruleset, const char *path, uint64_t rights)
 	return syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &rule, 0) < 0 ? -errno : 0;
 }
 
-/* The folders of key files: a file replaced by another of the same name, which is how keys are renewed, has another inode. */
-static void allow_keys(int ruleset, const struct descriptor *d)
-{
-	for (size_t i = 0; i < d->scope_count; i++) {
-		AUTO_FREE char *path = NULL;
-		char *slash;
-
-		if (strncmp(d->scopes[i].key_uri, "file:", 5) != 0 || key_file_path(d->scopes[i].key_uri, &path) < 0)
-			continue;
-		slash = strrchr(path, '/');
-		if (slash != path)
-			*slash = 0;
-		allow(ruleset, path, LANDLOCK_ACCESS_FS_READ_FILE);
-	}
-}
-
-static int confine_files(const char *backing, const char *state_dir, const struct descriptor *d)
+static int confine_files(const char *backing, const char *state_dir)
 {
 	/* Processors, callers' groups, the clock's zone: nothing secret and nothing to change. */
 	static const char *const readable[] = { "/proc", "/sys/devices/system", "/sys/module/fuse", "/etc/localtime",
@@ -116,7 +100,6 @@ static int confine_files(const char *backing, const char *state_dir, const struc
 		if (allow(ruleset, readable[i], ACCESS_READ) == -EINVAL)
 			allow(ruleset, readable[i], LANDLOCK_ACCESS_FS_READ_FILE);
 	}
-	allow_keys(ruleset, d);
 	return syscall(SYS_landlock_restrict_self, ruleset, 0) < 0 ? -errno : 0;
 }
 
@@ -294,7 +277,7 @@ static int confine_calls(void)
 	return r;
 }
 
-int confine(const char *backing, const char *state_dir, const struct descriptor *d)
+int confine(const char *backing, const char *state_dir)
 {
 	int r;
 
@@ -305,7 +288,7 @@ int confine(const char *backing, const char *state_dir, const struct descriptor 
 		log_warning("%s", dlerror());
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		return -errno;
-	r = confine_files(backing, state_dir, d);
+	r = confine_files(backing, state_dir);
 	if (r < 0)
 		log_error("cannot confine the daemon's access to files: %s", strerror(-r));
 	if (r == 0) {

@@ -221,8 +221,11 @@ static void answer(struct control *c, int fd, json_t *request)
 	json_t *more = NULL;
 	int result = -EOPNOTSUPP;
 
+	/* Who asked wants to know why, too. */
+	log_tap(control_send_line, &connection);
 	if (verb)
 		more = verb(&connection, &result);
+	log_tap(NULL, NULL);
 	send_result(fd, result, more);
 }
 

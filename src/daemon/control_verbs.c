@@ -3,53 +3,17 @@
 
 #include "daemon_internal.h"
 
-static json_t *describe_scope(const struct scope_entry *s)
-{
-	const char *suite = suite_name(s->suite);
-
-	return json_pack("{s:s, s:i, s:s, s:b, s:s, s:s, s:s, s:i, s:i}", "name", s->name, "number", (int)s->number,
-			 "algorithms", suite ? suite : "unknown", "infrastructure", s->suite == SUITE_XTS_GCM,
-			 "integrity", s->suite == SUITE_XTS ? "none" : "gmac", "key_source", s->key_uri, "key_id",
-			 s->kek_id, "key_version", (int)s->kek_version, "dek_version",
-			 s->dek_count ? (int)s->deks[s->dek_count - 1].version : 0);
-}
-
-json_t *describe_descriptor(const struct descriptor *d)
-{
-	char id[2 * VOLUME_ID_SIZE + 1];
-	json_t *scopes = json_array();
-
-	hex_encode(d->volume_id, VOLUME_ID_SIZE, id);
-	for (size_t i = 0; i < d->scope_count; i++)
-		json_array_append_new(scopes, describe_scope(&d->scopes[i]));
-	return json_pack("{s:s, s:i, s:I, s:I, s:b, s:o}", "volume_id", id, "format", (int)d->format, "created",
-			 (json_int_t)d->created, "epoch", (json_int_t)d->epoch, "clean", d->clean, "scopes", scopes);
-}
-
-static const char *key_state_name(const struct control_facts *f, uint32_t scope)
-{
-	struct key_info info;
-
-	if (keys_describe(volume_keys(f->volume), scope, &info) < 0)
-		return "unreachable";
-	return info.state == KEY_ACTIVE ? "active" : info.state == KEY_REVOKED ? "revoked" : "unreachable";
-}
-
 static json_t *verb_status(struct connection *c, int *ret_result)
 {
 	const struct control_facts *f = c->facts;
 	struct volume_status s;
-	json_t *o, *scope;
-	size_t i;
+	json_t *o = describe_volume(f->volume);
 
-	volume_status(f->volume, &s);
-	o = describe_descriptor(s.d);
 	if (!o) {
 		*ret_result = -ENOMEM;
 		return NULL;
 	}
-	json_array_foreach(json_object_get(o, "scopes"), i, scope)
-		json_object_set_new(scope, "key_state", json_string(key_state_name(f, s.d->scopes[i].number)));
+	volume_status(f->volume, &s);
 	json_object_set_new(o, "mounted", json_true());
 	json_object_set_new(o, "pid", json_integer(getpid()));
 	json_object_set_new(o, "backing", json_string(f->backing));
@@ -67,7 +31,7 @@ static json_t *verb_status(struct connection *c, int *ret_result)
 	return o;
 }
 
-static void send_line(void *arg, const char *line)
+void control_send_line(void *arg, const char *line)
 {
 	struct connection *c = arg;
 	json_t *message = json_pack("{s:s}", "line", line);
@@ -84,11 +48,11 @@ static json_t *verb_fsck(struct connection *c, int *ret_result)
 	struct fsck_result found = { 0 };
 	bool data = json_is_true(json_object_get(c->request, "data"));
 
-	*ret_result = volume_fsck(c->facts->volume, data, send_line, c, &found);
-	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "objects", (json_int_t)found.objects, "directories",
-			 (json_int_t)found.directories, "names", (json_int_t)found.names, "blocks",
+	*ret_result = volume_fsck(c->facts->volume, data, control_send_line, c, &found);
+	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "objects", (json_int_t)found.objects,
+			 "directories", (json_int_t)found.directories, "names", (json_int_t)found.names, "blocks",
 			 (json_int_t)found.blocks, "bytes", (json_int_t)found.bytes, "errors", (json_int_t)found.errors,
-			 "orphans", (json_int_t)found.orphans);
+			 "orphans", (json_int_t)found.orphans, "locked", (json_int_t)found.locked);
 }
 
 /* "wait", for the end of the daemon, is the control's own: it keeps the connection. */
@@ -98,6 +62,14 @@ static const struct {
 } verbs[] = {
 	{ "status", verb_status },
 	{ "fsck", verb_fsck },
+	{ "scope-create", verb_scope_create },
+	{ "scope-enable", verb_scope_enable },
+	{ "key-set", verb_key_set },
+	{ "key-rotate", verb_key_rotate },
+	{ "key-lock", verb_key_lock },
+	{ "key-unlock", verb_key_unlock },
+	{ "key-provide", verb_key_provide },
+	{ "key-recovery", verb_key_recovery },
 };
 
 control_verb *control_find_verb(const char *name)

@@ -8,13 +8,15 @@
 #include <time.h>
 
 #include <coffer/crypto.h>
+#include <coffer/volume_keys.h>
 
 #include "daemon_internal.h"
 
 enum {
-	SETTLE_SECONDS = 10, /* at most, for the kernel to write what it holds of files in use */
-	STRAY_SECONDS = 10,  /* for the kernel to let go of the file system after the unmount */
-	QUIET_MS = 300,      /* without a change: it has */
+	RECOVERY_TEXT_MAX = 1024, /* bytes, with whatever separates its groups */
+	SETTLE_SECONDS = 10,      /* at most, for the kernel to write what it holds of files in use */
+	STRAY_SECONDS = 10,       /* for the kernel to let go of the file system after the unmount */
+	QUIET_MS = 300,           /* without a change: it has */
 };
 
 struct daemon {
@@ -79,14 +81,43 @@ static enum exit_code check_mountpoint(struct daemon *d)
 	return EXIT_MOUNT_POINT;
 }
 
+/* Read here and not by the process that was started: what that has of keys does not come over the fork. */
+static int read_recovery_key(struct secret **ret)
+{
+	AUTO_SECRET struct secret *text = secret_new(RECOVERY_TEXT_MAX);
+	AUTO_SECRET struct secret *key = secret_new(KEY_SIZE);
+	unsigned group = 0;
+	size_t len = 0;
+	int r = text && key ? read_secret(STDIN_FILENO, "recovery key", text, &len) : -ENOMEM;
+
+	if (r == 0)
+		r = recovery_read(text, len, key, &group);
+	if (r == -EINVAL && group)
+		log_error("the recovery key has a mistake in its group %u", group);
+	else if (r == -EINVAL)
+		log_error("a recovery key has %d groups of 6 digits", RECOVERY_GROUPS);
+	else if (r < 0)
+		log_error("the recovery key cannot be read from standard input: %s", strerror(-r));
+	if (r < 0)
+		return -EINVAL;
+	*ret = key;
+	key = NULL;
+	return 0;
+}
+
 static enum exit_code open_volume(struct daemon *d)
 {
+	AUTO_SECRET struct secret *recovery = NULL;
 	const struct config *c = d->request->config;
 	struct volume_options o = {
 		.read_only = d->request->options.read_only,
 		.state_dir = c->state_dir,
 		.accept_changes = d->request->options.accept_changes,
 		.sync_interval = c->sync_interval,
+		.key_poll = c->key_poll,
+		.key_grace = c->key_grace,
+		.key_flush = c->key_flush,
+		.key_rotate_days = c->key_rotate_days,
 	};
 	struct descriptor *descriptor = NULL;
 	int r;
@@ -103,10 +134,13 @@ static enum exit_code open_volume(struct daemon *d)
 	if (r < 0)
 		log_error("%s: %s", c->state_dir, strerror(-r));
 	if (r == 0 && c->confine)
-		r = confine(d->backing, c->state_dir, descriptor);
+		r = confine(d->backing, c->state_dir);
 	descriptor_free(descriptor);
 	if (r < 0)
 		return EXIT_OTHER;
+	if (d->request->options.recovery && read_recovery_key(&recovery) < 0)
+		return EXIT_WRONG_KEY;
+	o.recovery = recovery ? &recovery : NULL;
 	r = volume_open(d->backing_fd, &o, &d->volume);
 	if (r == -EBUSY)
 		log_error("%s: a daemon serves this volume already", d->backing);
@@ -157,6 +191,7 @@ static void *run_ready(void *arg)
 		return NULL;
 	}
 	helper_ready(&d->helper, background);
+	volume_keeper_start(d->volume, &(struct kernel_cache){ fs_drop, d->fs });
 	control_serve(d->control, &facts);
 	atomic_store(&d->works, true);
 	if (background)
@@ -256,6 +291,8 @@ static enum exit_code stop(struct daemon *d, enum exit_code code)
 
 	if (d->control)
 		control_stop(d->control);
+	if (d->volume)
+		volume_keeper_stop(d->volume);
 	fs_free(d->fs);
 	if (d->volume)
 		r = volume_close(d->volume);
@@ -318,6 +355,7 @@ static enum exit_code run(struct daemon *d)
 		log_error("cannot start: %s", strerror(-r));
 		goto out;
 	}
+	key_set_opener(helper_open_key, &d->helper);
 	code = open_volume(d);
 	if (code == EXIT_DONE)
 		code = start_session(d);

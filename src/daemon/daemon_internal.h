@@ -9,7 +9,7 @@
 #include <coffer/daemon.h>
 #include <coffer/util.h>
 
-/* ---- the helper: a process without keys that may still mount and unmount when the daemon no longer may ---- */
+/* ---- the helper: a process without keys that may still mount, unmount and open key files when the daemon no longer may ---- */
 struct helper {
 	int fd;               /* -1: none */
 	pthread_mutex_t lock; /* one question at a time */
@@ -21,6 +21,8 @@ int helper_mount(struct helper *h, int *ret_fd);
 int helper_ready(struct helper *h, bool background);
 /* `lazy`: has the kernel begin to write what it holds, and detaches the mount although it is in use. */
 int helper_unmount(struct helper *h, bool lazy);
+/* A key_file_opener; `arg` is the helper. Small regular files only: that is what keys are in. */
+int helper_open_key(void *arg, const char *path);
 void helper_end(struct helper *h); /* orderly: nothing is detached */
 
 /* From here on messages go to syslog, and nobody waits for the end of this process's output. */
@@ -32,9 +34,9 @@ void process_title_set(const char *title);
 /* ---- confinement ---- */
 /* No core dumps, and no other process of the user looks into this one. */
 int keep_private(void);
-/* For good, for this thread and those it starts: no new privileges, files only below the given directories and the key
- * files, system calls only those that serving needs. What the kernel cannot do is left out and logged. */
-int confine(const char *backing, const char *state_dir, const struct descriptor *d);
+/* For good, for this thread and those it starts: no new privileges, files only below the given directories, system calls only
+ * those that serving needs. Key files are opened by the helper. What the kernel cannot do is left out and logged. */
+int confine(const char *backing, const char *state_dir);
 
 /* ---- control: verbs ---- */
 struct connection {
@@ -45,7 +47,12 @@ struct connection {
 /* Returns what is merged into the answer beside "result" (NULL: nothing more), and sets *ret_result. */
 typedef json_t *control_verb(struct connection *c, int *ret_result);
 control_verb *control_find_verb(const char *name); /* NULL: none */
-int control_write(int fd, const json_t *message);  /* one line */
+/* control_keys.c */
+control_verb verb_scope_create, verb_scope_enable, verb_key_set, verb_key_rotate, verb_key_lock, verb_key_unlock,
+	verb_key_provide, verb_key_recovery;
+json_t *describe_volume(struct volume *v); /* as describe_descriptor, with the states of scopes; NULL: no memory */
+void control_send_line(void *arg, const char *line); /* `arg` is the connection */
+int control_write(int fd, const json_t *message);    /* one line */
 int control_socket_dir(const char *state_dir, bool make, int *ret_fd);
 int control_address(int dir_fd, const char *backing, struct sockaddr_un *ret);
 

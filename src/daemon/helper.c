@@ -1,8 +1,9 @@
-/* The helper process: mounts and unmounts for a daemon that is confined. It is forked before there are keys or threads, and
+/* The helper process: mounts, unmounts and opens key files for a daemon that is confined. It is forked before there are keys or threads, and
  * does only what is asked over one socket pair, about one mount point. */
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/stat.h>
 
 #include "daemon_internal.h"
 
@@ -12,6 +13,7 @@ enum verb {
 	VERB_READY_SYSLOG = 's',
 	VERB_UNMOUNT = 'u',
 	VERB_DETACH = 'd',
+	VERB_KEY = 'k', /* and a path */
 	VERB_END = 'e'
 };
 
@@ -45,7 +47,8 @@ static int send_answer(int fd, int32_t r, int pass)
 	return sendmsg(fd, &m, MSG_NOSIGNAL) < 0 ? -errno : 0;
 }
 
-static int ask(struct helper *h, enum verb verb, int *ret_fd)
+/* `path` (NULL: none) goes with the verb. */
+static int ask(struct helper *h, enum verb verb, const char *path, int *ret_fd)
 {
 	LOCK_SCOPE(&h->lock);
 	union {
@@ -53,6 +56,8 @@ static int ask(struct helper *h, enum verb verb, int *ret_fd)
 		struct cmsghdr align;
 	} control = { { 0 } };
 	char v = (char)verb;
+	struct iovec question[2] = { { &v, 1 }, { (void *)(uintptr_t)path, path ? strlen(path) + 1 : 0 } };
+	struct msghdr q = { .msg_iov = question, .msg_iovlen = path ? 2 : 1 };
 	int32_t r = -EPIPE;
 	struct iovec iov = { .iov_base = &r, .iov_len = sizeof(r) };
 	struct msghdr m = {
@@ -64,7 +69,7 @@ static int ask(struct helper *h, enum verb verb, int *ret_fd)
 	struct cmsghdr *c;
 	ssize_t n;
 
-	if (h->fd < 0 || send(h->fd, &v, 1, MSG_NOSIGNAL) != 1)
+	if (h->fd < 0 || sendmsg(h->fd, &q, MSG_NOSIGNAL) < 0)
 		return -EPIPE;
 	do
 		n = recvmsg(h->fd, &m, MSG_CMSG_CLOEXEC);
@@ -113,9 +118,25 @@ static int do_unmount(struct serving *s, bool lazy)
 	return send_answer(s->fd, r, -1);
 }
 
-static int answer(struct serving *s, char verb)
+/* A daemon that does what it should not must not get at more than it needs: a key is a small file. */
+static int do_open_key(struct serving *s, const char *path)
+{
+	AUTO_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	struct stat st;
+	int r = fd < 0 || fstat(fd, &st) < 0 ? -errno : 0;
+
+	if (r == 0 && !S_ISREG(st.st_mode))
+		r = -EACCES;
+	if (r == 0 && st.st_size > KEY_TEXT_MAX)
+		r = -EFBIG;
+	return send_answer(s->fd, r, r == 0 ? fd : -1);
+}
+
+static int answer(struct serving *s, char verb, const char *path)
 {
 	switch (verb) {
+	case VERB_KEY:
+		return do_open_key(s, path);
 	case VERB_MOUNT:
 		return do_mount(s);
 	case VERB_READY_SYSLOG:
@@ -137,14 +158,17 @@ static int answer(struct serving *s, char verb)
 
 static void serve(struct serving *s)
 {
+	char question[1 + PATH_MAX + 1];
 	ssize_t n;
-	char verb;
 
 	do {
-		n = recv(s->fd, &verb, 1, 0);
-		if (n == 1 && answer(s, verb) < 0)
-			n = 0;
-	} while (n == 1 || (n < 0 && errno == EINTR));
+		n = recv(s->fd, question, sizeof(question) - 1, 0);
+		if (n > 0) {
+			question[n] = 0;
+			if (answer(s, question[0], question + 1) < 0)
+				n = 0;
+		}
+	} while (n > 0 || (n < 0 && errno == EINTR));
 	/* The daemon is gone. If it could not unmount, what it left answers nothing but errors. */
 	if (is_ours(s) && unmount(s->mountpoint, true) == 0)
 		log_error("the daemon for %s died; its mount was detached", s->mountpoint);
@@ -186,7 +210,7 @@ int helper_start(struct helper *h, const char *mountpoint, const struct fs_optio
 
 int helper_mount(struct helper *h, int *ret_fd)
 {
-	int fd = -1, r = ask(h, VERB_MOUNT, &fd);
+	int fd = -1, r = ask(h, VERB_MOUNT, NULL, &fd);
 
 	if (r == 0 && fd < 0)
 		r = -EPIPE;
@@ -197,17 +221,26 @@ int helper_mount(struct helper *h, int *ret_fd)
 
 int helper_ready(struct helper *h, bool background)
 {
-	return ask(h, background ? VERB_READY_SYSLOG : VERB_READY, NULL);
+	return ask(h, background ? VERB_READY_SYSLOG : VERB_READY, NULL, NULL);
 }
 
 int helper_unmount(struct helper *h, bool lazy)
 {
-	return ask(h, lazy ? VERB_DETACH : VERB_UNMOUNT, NULL);
+	return ask(h, lazy ? VERB_DETACH : VERB_UNMOUNT, NULL, NULL);
+}
+
+int helper_open_key(void *arg, const char *path)
+{
+	int fd = -1, r = ask(arg, VERB_KEY, path, &fd);
+
+	if (r == 0 && fd < 0)
+		r = -EPIPE;
+	return r < 0 ? r : fd;
 }
 
 void helper_end(struct helper *h)
 {
-	ask(h, VERB_END, NULL);
+	ask(h, VERB_END, NULL, NULL);
 	if (h->fd >= 0)
 		close(h->fd);
 	h->fd = -1;

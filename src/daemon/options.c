@@ -66,6 +66,8 @@ static int parse_word(struct mount_options *o, const char *word)
 		o->allow_other = false;
 	else if (strcmp(word, "accept") == 0)
 		o->accept_changes = true;
+	else if (strcmp(word, "recovery") == 0)
+		o->recovery = true;
 	else if (strcmp(word, "writeback=on") == 0)
 		o->writeback = true;
 	else if (strcmp(word, "writeback=off") == 0)
@@ -96,7 +98,7 @@ int mount_options_parse(struct mount_options *o, const char *list)
 			continue;
 		if (parse_word(o, word) < 0) {
 			log_error("unknown mount option '%s'; there are ro, rw, allow_other, writeback=on|off, "
-				  "uring=auto|on|off, accept, and the general ones of mount(8)",
+				  "uring=auto|on|off, accept, recovery, and the general ones of mount(8)",
 				  word);
 			return -EINVAL;
 		}

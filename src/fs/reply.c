@@ -32,14 +32,17 @@ static int error_for_kernel(int r)
 	}
 }
 
+/* Of a locked object the kernel keeps nothing: it asks again, and notices when it is unlocked. */
 void fill_entry(struct fuse_entry_param *e, const struct attr *a)
 {
+	double valid = a->locked ? 0 : VALID_SECONDS;
+
 	*e = (struct fuse_entry_param){
 		.ino = a->st.st_ino,
 		.generation = 0,
 		.attr = a->st,
-		.attr_timeout = VALID_SECONDS,
-		.entry_timeout = VALID_SECONDS,
+		.attr_timeout = valid,
+		.entry_timeout = valid,
 	};
 }
 

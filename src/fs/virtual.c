@@ -3,14 +3,17 @@
 #include <errno.h>
 #include <stdio.h>
 
+#include <coffer/volume_keys.h>
+
 #include "fs_internal.h"
 
 #define PREFIX "user.coffer."
 
 /* What the values are made from. */
 struct facts {
-	const struct descriptor *d;
+	const uint8_t *volume_id;
 	const struct scope_entry *scope;
+	const struct scope_view *view;
 	uint32_t dek_version;
 };
 
@@ -52,6 +55,11 @@ static int value_dek_version(const struct facts *x, char *out, size_t size)
 	return snprintf(out, size, "%u", x->dek_version);
 }
 
+static int value_key_state(const struct facts *x, char *out, size_t size)
+{
+	return snprintf(out, size, "%s", scope_state_name(x->view->state));
+}
+
 static int value_infrastructure(const struct facts *x, char *out, size_t size)
 {
 	return snprintf(out, size, "%s", x->scope->suite == SUITE_XTS_GCM ? "yes" : "no");
@@ -66,7 +74,7 @@ static int value_volume_id(const struct facts *x, char *out, size_t size)
 {
 	char hex[2 * VOLUME_ID_SIZE + 1];
 
-	hex_encode(x->d->volume_id, VOLUME_ID_SIZE, hex);
+	hex_encode(x->volume_id, VOLUME_ID_SIZE, hex);
 	return snprintf(out, size, "%s", hex);
 }
 
@@ -79,6 +87,7 @@ static const struct {
 	{ "key_id", value_key_id },           { "key_version", value_key_version },
 	{ "dek_version", value_dek_version }, { "infrastructure", value_infrastructure },
 	{ "integrity", value_integrity },     { "volume_id", value_volume_id },
+	{ "key_state", value_key_state },
 };
 
 bool virtual_is_name(const char *name)
@@ -88,8 +97,9 @@ bool virtual_is_name(const char *name)
 
 ssize_t virtual_get(struct volume *v, uint64_t object, const char *name, char *buf, size_t size)
 {
-	struct volume_status status;
-	struct facts x;
+	struct scope_view view;
+	struct facts x = { .view = &view, .scope = &view.entry };
+	uint8_t id[VOLUME_ID_SIZE];
 	char value[sizeof(((struct scope_entry *)0)->key_uri)];
 	uint32_t number;
 	size_t i = 0;
@@ -102,11 +112,10 @@ ssize_t virtual_get(struct volume *v, uint64_t object, const char *name, char *b
 	r = volume_describe(v, object, &number, &x.dek_version);
 	if (r < 0)
 		return r;
-	volume_status(v, &status);
-	x.d = status.d;
-	x.scope = descriptor_scope(x.d, number);
-	if (!x.scope)
+	if (volume_scope(v, number, &view) < 0)
 		return -EIO;
+	volume_id(v, id);
+	x.volume_id = id;
 	r = attributes[i].value(&x, value, sizeof(value));
 	if (r < 0 || (size_t)r >= sizeof(value))
 		return -EIO;

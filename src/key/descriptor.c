@@ -40,6 +40,24 @@ struct descriptor *descriptor_new(enum suite suite)
 	return d;
 }
 
+struct descriptor *descriptor_copy(const struct descriptor *d)
+{
+	struct descriptor *copy = malloc(sizeof(*copy));
+
+	if (!copy)
+		return NULL;
+	*copy = *d;
+	copy->text = NULL;
+	copy->text_len = 0;
+	copy->scopes = malloc(d->scope_count * sizeof(*d->scopes));
+	if (!copy->scopes) {
+		free(copy);
+		return NULL;
+	}
+	memcpy(copy->scopes, d->scopes, d->scope_count * sizeof(*d->scopes));
+	return copy;
+}
+
 void descriptor_free(struct descriptor *d)
 {
 	if (!d)
@@ -203,5 +221,13 @@ const struct scope_entry *descriptor_scope(const struct descriptor *d, uint32_t 
 		else
 			high = mid;
 	}
+	return NULL;
+}
+
+const struct scope_entry *descriptor_scope_named(const struct descriptor *d, const char *name)
+{
+	for (size_t i = 0; i < d->scope_count; i++)
+		if (!strcmp(d->scopes[i].name, name))
+			return &d->scopes[i];
 	return NULL;
 }

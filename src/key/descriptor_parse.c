@@ -59,6 +59,24 @@ static void parse_wrapped_key(struct text *t, config_setting_t *group, const cha
 	text_get_hex_between(t, group, name, WRAPPED_KEY_SIZE, WRAPPED_KEY_MAX, ret->bytes, &ret->len);
 }
 
+/* What is sealed for the recovery key, or nothing. */
+static void parse_sealed_key(struct text *t, config_setting_t *group, const char *name, struct wrapped_key *ret)
+{
+	if (text_get_hex_between(t, group, name, 0, SEALED_KEY_SIZE, ret->bytes, &ret->len) && ret->len &&
+	    ret->len != SEALED_KEY_SIZE)
+		text_refuse(t, config_setting_get_member(group, name), "is neither empty nor a sealed key");
+}
+
+static bool parse_time(struct text *t, config_setting_t *group, const char *name, int64_t *ret)
+{
+	uint64_t seconds;
+
+	if (!text_get_number(t, group, name, 0, TEXT_NUMBER_MAX, &seconds))
+		return false;
+	*ret = (int64_t)seconds;
+	return true;
+}
+
 static void parse_deks(struct text *t, config_setting_t *group, struct scope_entry *s)
 {
 	config_setting_t *list = NULL;
@@ -69,9 +87,13 @@ static void parse_deks(struct text *t, config_setting_t *group, struct scope_ent
 		struct wrapped_dek *dek = &s->deks[i];
 
 		text_get_u32(t, g, "version", 1, &dek->version);
+		parse_time(t, g, "created", &dek->created);
 		parse_wrapped_key(t, g, "key", &dek->dek);
 		if (s->suite == SUITE_XTS_GCM)
 			parse_wrapped_key(t, g, "infrastructure_key", &dek->infra);
+		parse_sealed_key(t, g, "recovery_key", &dek->recovery);
+		if (s->suite == SUITE_XTS_GCM)
+			parse_sealed_key(t, g, "infrastructure_recovery_key", &dek->infra_recovery);
 		text_finish(t, g);
 		if (i && dek->version <= s->deks[i - 1].version)
 			text_refuse(t, g, "the versions of a scope's keys must ascend");
@@ -80,12 +102,13 @@ static void parse_deks(struct text *t, config_setting_t *group, struct scope_ent
 
 static void parse_scope(struct text *t, config_setting_t *g, struct scope_entry *s)
 {
-	uint64_t created = 0;
+	bool enabled = true;
 
 	text_get_u32(t, g, "number", 0, &s->number);
 	text_get_string(t, g, "name", s->name, sizeof(s->name));
-	text_get_number(t, g, "created", 0, TEXT_NUMBER_MAX, &created);
-	s->created = (int64_t)created;
+	parse_time(t, g, "created", &s->created);
+	text_get_bool(t, g, "enabled", &enabled);
+	s->disabled = !enabled;
 	parse_suite(t, g, &s->suite);
 	text_get_string(t, g, "key", s->key_uri, sizeof(s->key_uri));
 	text_get_string(t, g, "key_id", s->kek_id, sizeof(s->kek_id));
@@ -94,6 +117,7 @@ static void parse_scope(struct text *t, config_setting_t *g, struct scope_entry 
 		text_get_string(t, g, "infrastructure_id", s->infra_kek_id, sizeof(s->infra_kek_id));
 		text_get_u32(t, g, "infrastructure_version", 1, &s->infra_kek_version);
 	}
+	parse_time(t, g, "rotated", &s->rotated);
 	parse_wrapped_key(t, g, "volume_key", &s->volume_key);
 	parse_deks(t, g, s);
 	text_finish(t, g);
@@ -122,11 +146,21 @@ static void parse_scopes(struct text *t, config_setting_t *root, struct descript
 	}
 }
 
+static void parse_recovery(struct text *t, config_setting_t *root, struct descriptor *d)
+{
+	size_t len = 0;
+
+	parse_time(t, root, "recovery_created", &d->recovery.created);
+	text_get_hex_between(t, root, "recovery_public", 0, PUBLIC_KEY_SIZE, d->recovery.public, &len);
+	parse_sealed_key(t, root, "recovery_volume_key", &d->recovery.volume_key);
+	if (!t->error && (len != (d->recovery.created ? PUBLIC_KEY_SIZE : 0) || !!len != !!d->recovery.volume_key.len))
+		text_refuse(t, NULL, "a recovery key is there only in part");
+}
+
 int descriptor_parse(struct descriptor *d, const char *body, size_t len)
 {
 	AUTO_TEXT t;
 	config_setting_t *root;
-	uint64_t created = 0;
 	int r = text_parse(&t, DESCRIPTOR_NAME, body, len);
 
 	if (!r)
@@ -135,8 +169,7 @@ int descriptor_parse(struct descriptor *d, const char *body, size_t len)
 		return r;
 	root = text_root(&t);
 	text_get_hex(&t, root, "volume", d->volume_id, sizeof(d->volume_id));
-	text_get_number(&t, root, "created", 0, TEXT_NUMBER_MAX, &created);
-	d->created = (int64_t)created;
+	parse_time(&t, root, "created", &d->created);
 	text_get_number(&t, root, "sequence", 1, TEXT_NUMBER_MAX, &d->sequence);
 	text_get_number(&t, root, "next_object", 1, TEXT_NUMBER_MAX, &d->next_object);
 	text_get_bool(&t, root, "clean", &d->clean);
@@ -144,6 +177,7 @@ int descriptor_parse(struct descriptor *d, const char *body, size_t len)
 	text_get_hex(&t, root, "epoch_salt", d->epoch_salt, sizeof(d->epoch_salt));
 	text_get_u32(&t, root, "platform_version", 1, &d->platform_version);
 	parse_wrapped_key(&t, root, "platform_volume_key", &d->platform_volume_key);
+	parse_recovery(&t, root, d);
 	parse_scopes(&t, root, d);
 	text_finish(&t, root);
 	return t.error;

@@ -16,6 +16,14 @@ static void write_wrapped_key(struct text *t, config_setting_t *group, const cha
 		text_put_hex(t, group, name, key->bytes, key->len);
 }
 
+static void write_sealed_key(struct text *t, config_setting_t *group, const char *name, const struct wrapped_key *key)
+{
+	if (key->len && key->len != SEALED_KEY_SIZE)
+		text_refuse(t, NULL, "a sealed key of no possible length cannot be stored");
+	else
+		text_put_hex(t, group, name, key->bytes, key->len);
+}
+
 static void write_scope(struct text *t, config_setting_t *list, const struct scope_entry *s)
 {
 	bool infra = s->suite == SUITE_XTS_GCM;
@@ -29,6 +37,7 @@ static void write_scope(struct text *t, config_setting_t *list, const struct sco
 	text_put_number(t, g, "number", s->number);
 	text_put_string(t, g, "name", s->name);
 	text_put_number(t, g, "created", (uint64_t)s->created);
+	text_put_bool(t, g, "enabled", !s->disabled);
 	text_put_string(t, g, "suite", suite);
 	text_put_string(t, g, "key", s->key_uri);
 	text_put_string(t, g, "key_id", s->kek_id);
@@ -37,6 +46,7 @@ static void write_scope(struct text *t, config_setting_t *list, const struct sco
 		text_put_string(t, g, "infrastructure_id", s->infra_kek_id);
 		text_put_number(t, g, "infrastructure_version", s->infra_kek_version);
 	}
+	text_put_number(t, g, "rotated", (uint64_t)s->rotated);
 	write_wrapped_key(t, g, "volume_key", &s->volume_key);
 	deks = text_put_list(t, g, "deks");
 	for (size_t i = 0; i < s->dek_count; i++) {
@@ -44,9 +54,13 @@ static void write_scope(struct text *t, config_setting_t *list, const struct sco
 
 		g = text_put_element(t, deks);
 		text_put_number(t, g, "version", dek->version);
+		text_put_number(t, g, "created", (uint64_t)dek->created);
 		write_wrapped_key(t, g, "key", &dek->dek);
 		if (infra)
 			write_wrapped_key(t, g, "infrastructure_key", &dek->infra);
+		write_sealed_key(t, g, "recovery_key", &dek->recovery);
+		if (infra)
+			write_sealed_key(t, g, "infrastructure_recovery_key", &dek->infra_recovery);
 	}
 }
 
@@ -66,6 +80,9 @@ static void write_settings(struct text *t, const struct descriptor *d)
 	text_put_hex(t, root, "epoch_salt", d->epoch_salt, sizeof(d->epoch_salt));
 	text_put_number(t, root, "platform_version", d->platform_version);
 	write_wrapped_key(t, root, "platform_volume_key", &d->platform_volume_key);
+	text_put_number(t, root, "recovery_created", (uint64_t)d->recovery.created);
+	text_put_hex(t, root, "recovery_public", d->recovery.public, d->recovery.created ? PUBLIC_KEY_SIZE : 0);
+	write_sealed_key(t, root, "recovery_volume_key", &d->recovery.volume_key);
 	scopes = text_put_list(t, root, "scopes");
 	for (size_t i = 0; i < d->scope_count; i++)
 		write_scope(t, scopes, &d->scopes[i]);

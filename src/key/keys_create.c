@@ -1,100 +1,88 @@
-/* The keys of a new volume. */
+/* Keys that are new: those of a volume, and those of a scope. */
 #include "keys.h"
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <coffer/util.h>
 
 #include "provider.h"
 
-/* The platform's part: every volume has its volume key wrapped by it, and infrastructure keys are always its own. */
-static int wrap_by_platform(const char *uri, const char *state_dir, const struct secret *key, struct key_info *ret_used,
-			    struct wrapped_key *ret)
+/* A first DEK, wrapped; *s has name, number and suite. */
+static int make_scope(const struct volume_keys *k, const struct descriptor *d, const char *uri,
+		      struct secret **provided, struct scope_entry *s, struct opened_scope *o)
 {
-	const struct key_provider *p;
-	struct key_source *source;
-	int r = keys_open_source(uri, state_dir, &p, &source);
+	AUTO_SECRET struct secret *dek = secret_random(KEY_SIZE);
+	AUTO_SECRET struct secret *infra = s->suite == SUITE_XTS_GCM ? secret_random(KEY_SIZE) : NULL;
+	int r = dek && (infra || s->suite != SUITE_XTS_GCM) ? 0 : -ENOMEM;
 
+	if (!r && strlen(uri) >= sizeof(s->key_uri)) {
+		log_error("the URI of a key source is limited to %zu bytes", sizeof(s->key_uri) - 1);
+		r = -EINVAL;
+	}
 	if (r)
 		return r;
-	r = p->wrap(source, key, ret_used, ret);
-	p->close(source);
-	return r;
+	snprintf(s->key_uri, sizeof(s->key_uri), "%s", uri);
+	s->created = time(NULL);
+	s->dek_count = 1;
+	s->deks[0].version = 1;
+	s->deks[0].created = s->created;
+	o->number = s->number;
+	r = source_open(uri, k->state_dir, provided, &o->source);
+	if (r == -ENOKEY)
+		log_error("scope %s: the key for %s must be handed over with the command", s->name, uri);
+	if (!r)
+		r = source_wrap_scope(k, o->source, &dek, s);
+	if (!r && infra)
+		r = wrap_infrastructure(k, &infra, s);
+	if (!r)
+		r = seal_dek(d, s, &s->deks[0], dek, infra);
+	return r ? r : opened_scope_add(o, s, 1, dek, infra);
 }
 
-static int wrap_by_scope(struct scope_keys *sk, struct scope_entry *s, const char *state_dir,
-			 const struct secret *volume_key, const struct secret *dek)
+int keys_new_scope(const struct volume_keys *k, const struct descriptor *d, const char *uri, struct secret **provided,
+		   struct scope_entry *ret, struct opened_scope **ret_opened)
 {
-	struct key_info first, used;
-	int r = keys_open_source(s->key_uri, state_dir, &sk->provider, &sk->source);
+	struct opened_scope *o = calloc(1, sizeof(*o));
+	int r = o ? make_scope(k, d, uri, provided, ret, o) : -ENOMEM;
 
-	if (!r)
-		r = sk->provider->wrap(sk->source, volume_key, &first, &s->volume_key);
-	if (!r)
-		r = sk->provider->wrap(sk->source, dek, &used, &s->deks[0].dek);
-	if (!r && (first.version != used.version || strcmp(first.id, used.id)))
-		r = -EAGAIN; /* a new version came in between; the next attempt finds it settled */
-	if (r)
+	if (r) {
+		opened_scope_free(o);
 		return r;
-	memcpy(s->kek_id, used.id, sizeof(s->kek_id));
-	s->kek_version = used.version;
+	}
+	*ret_opened = o;
 	return 0;
 }
 
-static int fill_in(struct volume_keys *k, struct descriptor *d, const char *state_dir)
+int keys_create(struct descriptor *d, const char *key_uri, const char *state_dir, struct secret **provided,
+		struct volume_keys **ret)
 {
-	AUTO_SECRET struct secret *volume_key = secret_random(KEY_SIZE);
-	AUTO_SECRET struct secret *dek = secret_random(KEY_SIZE);
-	AUTO_SECRET struct secret *infra = secret_random(KEY_SIZE);
-	struct scope_entry *s = &d->scopes[0];
-	bool two_layers = s->suite == SUITE_XTS_GCM;
-	struct key_info used;
-	int r = volume_key && dek && infra ? 0 : -ENOMEM;
-
-	if (!r)
-		r = random_bytes(d->volume_id, sizeof(d->volume_id));
-	if (!r)
-		r = wrap_by_scope(&k->scopes[0], s, state_dir, volume_key, dek);
-	if (!r)
-		r = wrap_by_platform(PLATFORM_URI, state_dir, volume_key, &used, &d->platform_volume_key);
-	if (!r)
-		d->platform_version = used.version;
-	if (!r && two_layers)
-		r = wrap_by_platform(INFRASTRUCTURE_URI, state_dir, infra, &used, &s->deks[0].infra);
-	if (!r && two_layers) {
-		memcpy(s->infra_kek_id, used.id, sizeof(s->infra_kek_id));
-		s->infra_kek_version = used.version;
-	}
-	if (!r)
-		r = keys_set_volume_key(k, volume_key);
-	if (!r)
-		r = keys_add_cryptor(k, s, s->deks[0].version, dek, two_layers ? infra : NULL);
-	return r;
-}
-
-int keys_create(struct descriptor *d, const char *key_uri, const char *state_dir, struct volume_keys **ret)
-{
-	const char *uri = key_uri ? key_uri : PLATFORM_URI;
+	struct secret *volume_key = secret_random(KEY_SIZE);
 	struct scope_entry *s = d->scopes;
+	struct opened_scope *o = NULL;
 	struct volume_keys *k = NULL;
-	int r;
+	int r = d->scope_count == 1 && suite_name(s->suite) ? 0 : -EINVAL;
 
-	if (d->scope_count != 1 || !suite_name(s->suite))
-		return -EINVAL;
-	if (strlen(uri) >= sizeof(s->key_uri)) {
-		log_error("the URI of a key source is limited to %zu bytes", sizeof(s->key_uri) - 1);
-		return -EINVAL;
-	}
-	snprintf(s->key_uri, sizeof(s->key_uri), "%s", uri);
 	snprintf(s->name, sizeof(s->name), "default");
-	s->number = 0;
-	s->dek_count = 1;
-	s->deks[0].version = 1;
-	r = keys_new(d, &k);
 	if (!r)
-		r = fill_in(k, d, state_dir);
+		r = volume_key ? random_bytes(d->volume_id, sizeof(d->volume_id)) : -ENOMEM;
+	if (!r)
+		r = keys_new(d, state_dir, &k);
+	if (!r)
+		r = keys_set_volume_key(k, &volume_key);
+	if (!r)
+		r = keys_new_scope(k, d, key_uri ? key_uri : PLATFORM_URI, provided, s, &o);
+	if (!r)
+		r = keys_rewrap_platform(k, d);
+	if (!r)
+		r = keys_make_room(k, d);
+	if (!r)
+		keys_take_scope(k, &o);
+	secret_free(volume_key);
+	opened_scope_free(o);
 	if (r) {
 		keys_free(k);
 		return r;

@@ -18,7 +18,8 @@
 #define PIN_MAGIC "pin"
 #define ACCEPT    "if that is right, mount it once with -o accept"
 enum {
-	PIN_FORMAT = 1,
+	PIN_FORMAT = 2,
+	URI_SIZE = sizeof(((struct scope_entry *)0)->key_uri),
 	PIN_NAME_SIZE = 32 + sizeof(".pin"),
 };
 
@@ -66,34 +67,50 @@ static int changed(const char *path, const char *what)
 	return -EKEYREJECTED;
 }
 
-static int compare_scopes(struct text *t, const char *path, const struct descriptor *d)
+/* How a list of scopes differs from the descriptor's: 0, not at all; 1, by the key source of one; 2, in which there are. */
+static int difference(struct text *t, config_setting_t *list, size_t count, const struct descriptor *d,
+		      const struct scope_entry **ret_scope, char uri[static URI_SIZE])
 {
-	config_setting_t *list = NULL;
-	size_t count = 0, known = 0;
+	size_t known = 0;
 	int r = 0;
 
-	text_get_list(t, text_root(t), "scopes", 1, SCOPES_MAX, &list, &count);
 	for (size_t i = 0; i < count && !t->error && !r; i++) {
 		config_setting_t *g = text_get_element(t, list, i);
-		const struct scope_entry *s;
-		char uri[sizeof(s->key_uri)];
 		uint32_t number = 0;
 
 		text_get_u32(t, g, "number", 0, &number);
-		text_get_string(t, g, "key", uri, sizeof(uri));
+		text_get_string(t, g, "key", uri, URI_SIZE);
 		text_finish(t, g);
-		s = t->error ? NULL : descriptor_scope(d, number);
-		if (s && strcmp(s->key_uri, uri)) {
-			log_error(
-				"%s: the key source of scope \"%s\" was %s when it was last mounted on this host and is now %s; " ACCEPT,
-				path, s->name, uri, s->key_uri);
-			r = -EKEYREJECTED;
-		}
-		known += s != NULL;
+		*ret_scope = t->error ? NULL : descriptor_scope(d, number);
+		if (*ret_scope && strcmp((*ret_scope)->key_uri, uri))
+			r = 1;
+		known += *ret_scope != NULL;
 	}
-	if (!r && !t->error && (known != count || known != d->scope_count))
-		r = changed(path, "scopes came or went");
-	return r;
+	return !r && !t->error && (known != count || known != d->scope_count) ? 2 : r;
+}
+
+static int compare_scopes(struct text *t, const char *path, const struct descriptor *d)
+{
+	config_setting_t *list = NULL, *pending = NULL;
+	const struct scope_entry *s = NULL, *other = NULL;
+	char uri[URI_SIZE], other_uri[URI_SIZE];
+	size_t count = 0, pending_count = 0;
+	int r = 0;
+
+	text_get_list(t, text_root(t), "scopes", 1, SCOPES_MAX, &list, &count);
+	text_get_list(t, text_root(t), "pending", 0, SCOPES_MAX, &pending, &pending_count);
+	if (!t->error)
+		r = difference(t, list, count, d, &s, uri);
+	/* A change that was announced, and whose end we did not live to see. */
+	if (!t->error && r && pending_count && !difference(t, pending, pending_count, d, &other, other_uri))
+		r = 0;
+	if (r == 1) {
+		log_error(
+			"%s: the key source of scope \"%s\" was %s when it was last mounted on this host and is now %s; " ACCEPT,
+			path, s->name, uri, s->key_uri);
+		return -EKEYREJECTED;
+	}
+	return r ? changed(path, "scopes came or went") : 0;
 }
 
 static int compare(struct text *t, const char *path, const struct descriptor *d)
@@ -166,9 +183,22 @@ int pin_check(const char *state_dir, int backing_fd, const struct descriptor *d)
 
 /* ---- remembering ---- */
 
-static int write_pin(struct text *t, const char *path, const struct descriptor *d, char **ret_text, size_t *ret_len)
+static void put_scopes(struct text *t, const char *name, const struct descriptor *d)
 {
-	config_setting_t *root = text_root(t), *list;
+	config_setting_t *list = text_put_list(t, text_root(t), name);
+
+	for (size_t i = 0; d && i < d->scope_count; i++) {
+		config_setting_t *g = text_put_element(t, list);
+
+		text_put_number(t, g, "number", d->scopes[i].number);
+		text_put_string(t, g, "key", d->scopes[i].key_uri);
+	}
+}
+
+static int pin_text(struct text *t, const char *path, const struct descriptor *d, const struct descriptor *next,
+		    char **ret_text, size_t *ret_len)
+{
+	config_setting_t *root = text_root(t);
 	FILE *out;
 
 	text_put_string(t, root, "coffer", PIN_MAGIC);
@@ -176,13 +206,8 @@ static int write_pin(struct text *t, const char *path, const struct descriptor *
 	text_put_string(t, root, "path", path);
 	text_put_hex(t, root, "volume", d->volume_id, sizeof(d->volume_id));
 	text_put_number(t, root, "sequence", d->sequence);
-	list = text_put_list(t, root, "scopes");
-	for (size_t i = 0; i < d->scope_count; i++) {
-		config_setting_t *g = text_put_element(t, list);
-
-		text_put_number(t, g, "number", d->scopes[i].number);
-		text_put_string(t, g, "key", d->scopes[i].key_uri);
-	}
+	put_scopes(t, "scopes", d);
+	put_scopes(t, "pending", next);
 	out = open_memstream(ret_text, ret_len);
 	if (!out)
 		return -ENOMEM;
@@ -192,7 +217,7 @@ static int write_pin(struct text *t, const char *path, const struct descriptor *
 	return t->error;
 }
 
-int pin_update(const char *state_dir, int backing_fd, const struct descriptor *d)
+static int write_pin(const char *state_dir, int backing_fd, const struct descriptor *d, const struct descriptor *next)
 {
 	AUTO_FREE char *dir = NULL;
 	AUTO_FREE char *text = NULL;
@@ -209,7 +234,7 @@ int pin_update(const char *state_dir, int backing_fd, const struct descriptor *d
 		return r;
 	AUTO_TEXT t;
 	text_start(&t, path);
-	r = write_pin(&t, path, d, &text, &len);
+	r = pin_text(&t, path, d, next, &text, &len);
 	if (!r)
 		r = make_dirs(dir, 0700);
 	if (!r) {
@@ -219,4 +244,14 @@ int pin_update(const char *state_dir, int backing_fd, const struct descriptor *d
 	if (r)
 		log_error("%s/%s cannot be written: %s", dir, name, strerror(-r));
 	return r;
+}
+
+int pin_prepare(const char *state_dir, int backing_fd, const struct descriptor *d, const struct descriptor *next)
+{
+	return write_pin(state_dir, backing_fd, d, next);
+}
+
+int pin_update(const char *state_dir, int backing_fd, const struct descriptor *d)
+{
+	return write_pin(state_dir, backing_fd, d, NULL);
 }

@@ -7,7 +7,7 @@
 
 #include <coffer/util.h>
 
-static const struct key_provider *const providers[] = { &provider_platform, &provider_file };
+static const struct key_provider *const providers[] = { &provider_platform, &provider_file, &provider_provided };
 
 const struct key_provider *key_provider_for(const char *uri)
 {
@@ -51,17 +51,36 @@ static int check_file(int fd, const char *name)
 	return -EACCES;
 }
 
+static key_file_opener *opener;
+static void *opener_arg;
+
+void key_set_opener(key_file_opener *open, void *arg)
+{
+	opener = open;
+	opener_arg = arg;
+}
+
+/* Opening a FIFO or a device must neither block nor do anything. */
+static int open_key_file(int dirfd, const char *path)
+{
+	int fd = openat(dirfd, path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	int r = fd < 0 ? -errno : fd;
+
+	if (r == -EPERM)
+		r = -EACCES;
+	return r == -EACCES && opener && path[0] == '/' ? opener(opener_arg, path) : r;
+}
+
 int key_file_read(int dirfd, const char *path, const char *name, struct secret *buf, size_t *ret_len)
 {
-	/* Opening a FIFO or a device must neither block nor do anything. */
-	AUTO_CLOSE int fd = openat(dirfd, path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	AUTO_CLOSE int fd = open_key_file(dirfd, path);
 	size_t len = 0, more = 0;
 	uint8_t beyond;
 	int r;
 
 	if (fd < 0) {
-		r = errno == EPERM ? -EACCES : -errno;
-		if (name)
+		r = fd;
+		if (name && r != -EFBIG)
 			log_error("the key file %s cannot be opened: %s", name, strerror(-r));
 		return r == -ENOTDIR ? -ENOENT : r;
 	}

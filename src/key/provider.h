@@ -8,6 +8,8 @@
 
 extern const struct key_provider provider_platform;
 extern const struct key_provider provider_file;
+extern const struct key_provider provider_provided;
+int provided_source(struct secret **key, struct key_source **ret); /* takes the key over, also on failure */
 
 enum { FINGERPRINT_SIZE = 17 }; /* 16 digits and NUL */
 /* Tells keys apart and tells nothing about them: half of the hash of a MAC that nothing else uses. */

@@ -16,7 +16,6 @@
 enum {
 	HEX_LENGTH = 2 * KEY_SIZE,
 	BASE64_LENGTH = 44, /* 43 digits and one '=' */
-	FILE_MAX = HEX_LENGTH + 2,
 };
 
 struct key_source {
@@ -81,8 +80,7 @@ static bool decode_base64(const uint8_t *text, uint8_t out[static KEY_SIZE])
 	return bad >= 0 && !(bits & 3) && text[BASE64_LENGTH - 1] == '=';
 }
 
-/* NULL: fine. Otherwise what is wrong with the file's content, to be put behind its name. */
-static const char *decode(const struct secret *text, size_t len, struct secret *key)
+const char *key_parse(const struct secret *text, size_t len, struct secret *key)
 {
 	static const uint8_t zeros[KEY_SIZE];
 	const uint8_t *in = secret_bytes(text);
@@ -115,7 +113,7 @@ static const char *decode(const struct secret *text, size_t len, struct secret *
 /* Reads the key again each time. `log`: false for looks at its state, which are no failures. */
 static int load(const char *path, bool log, struct secret **ret)
 {
-	struct secret *text = secret_new(FILE_MAX), *key = secret_new(KEY_SIZE);
+	struct secret *text = secret_new(KEY_TEXT_MAX), *key = secret_new(KEY_SIZE);
 	const char *why = NULL;
 	size_t len = 0;
 	int r = -ENOMEM;
@@ -124,7 +122,7 @@ static int load(const char *path, bool log, struct secret **ret)
 		goto out;
 	r = key_file_read(AT_FDCWD, path, log ? path : NULL, text, &len);
 	if (!r || r == -EFBIG)
-		why = decode(text, r ? 0 : len, key);
+		why = key_parse(text, r ? 0 : len, key);
 	if (why) {
 		if (log)
 			log_error("the key file %s %s", path, why);

@@ -58,13 +58,32 @@ static int platform_open(const char *uri, const char *state_dir, struct key_sour
 	return 0;
 }
 
+/* Others, for volumes of their own, add versions too. A ring that cannot be read now may be damaged or away for good, but nobody
+ * said that its key is not to be used any more: it is out of reach. */
+static bool reload(struct key_source *s)
+{
+	struct ring *now = malloc(sizeof(*now));
+	bool same = now && !ring_load(s->state_dir, s->name, now) && !strcmp(now->id, s->ring.id);
+
+	if (same) {
+		ring_free(&s->ring);
+		s->ring = *now;
+	} else if (now) {
+		ring_free(now);
+	}
+	free(now);
+	return same;
+}
+
 static int platform_describe(struct key_source *s, struct key_info *ret)
 {
-	struct key_info info = { .state = KEY_ACTIVE };
+	struct key_info info = { 0 };
 
 	if (!s->ring.count)
 		return -ENOENT;
+	info.state = reload(s) ? KEY_ACTIVE : KEY_UNREACHABLE;
 	info.version = s->ring.keys[s->ring.count - 1].version;
+	info.created = s->ring.keys[s->ring.count - 1].created;
 	snprintf(info.id, sizeof(info.id), "%s-%s", s->name, s->ring.id);
 	*ret = info;
 	return 0;
@@ -96,6 +115,13 @@ static int platform_unwrap(struct key_source *s, const char *id, uint32_t versio
 	return -ENOENT;
 }
 
+static int platform_new_version(struct key_source *s)
+{
+	int r = ring_add_version(s->state_dir, s->name);
+
+	return r ? r : reload(s) ? 0 : -EIO;
+}
+
 const struct key_provider provider_platform = {
 	.scheme = "platform",
 	.open = platform_open,
@@ -103,4 +129,5 @@ const struct key_provider provider_platform = {
 	.wrap = platform_wrap,
 	.unwrap = platform_unwrap,
 	.close = platform_close,
+	.rotate = platform_new_version,
 };

@@ -17,6 +17,7 @@
 #define RING_FILE  "ring"
 #define RING_LOCK  "lock"
 #define RING_MAGIC "key ring"
+#define RING_WHAT  "the platform's key ring"
 enum {
 	RING_FORMAT = 1,
 	RING_TEXT_MAX = 1 << 16,
@@ -72,8 +73,8 @@ static int open_dir(const char *state_dir)
 
 /* ---- loading ---- */
 
-static int load_key(int dir, const char *id, const char *name, uint32_t version, const char *fingerprint,
-		    struct ring *r)
+static int load_key(int dir, const char *id, const char *name, uint32_t version, int64_t created,
+		    const char *fingerprint, struct ring *r)
 {
 	char file[FILE_NAME_SIZE], found[FINGERPRINT_SIZE];
 	struct secret *key = secret_new(KEY_SIZE);
@@ -93,6 +94,7 @@ static int load_key(int dir, const char *id, const char *name, uint32_t version,
 	}
 	if (!ret) {
 		r->keys[r->count].version = version;
+		r->keys[r->count].created = created;
 		r->keys[r->count++].key = key;
 		key = NULL;
 	}
@@ -123,7 +125,7 @@ static int load_keys(int dir, struct text *t, const char *wanted, struct ring *r
 		if (r->count && version <= r->keys[r->count - 1].version)
 			text_refuse(t, g, "the versions of a key must ascend");
 		else
-			ret = load_key(dir, r->id, name, version, fingerprint, r);
+			ret = load_key(dir, r->id, name, version, (int64_t)created, fingerprint, r);
 	}
 	text_finish(t, text_root(t));
 	if (!t->error && !ret && !r->count)
@@ -131,40 +133,45 @@ static int load_keys(int dir, struct text *t, const char *wanted, struct ring *r
 	return t->error ? t->error : ret;
 }
 
-static int parse_ring(int dir, const char *text, size_t len, const char *name, struct ring *r)
+/* Reads the ring's text into `t`, which is set up whatever is returned: 0, -ENOENT (not logged) or another error. */
+static int read_ring(int dir, struct text *t, char ret_id[static RING_ID_DIGITS + 1])
 {
-	AUTO_TEXT t;
+	AUTO_FREE char *text = NULL;
 	char magic[sizeof(RING_MAGIC)] = "";
 	uint8_t id[RING_ID_DIGITS / 2];
 	uint64_t format;
+	size_t len = 0;
+	int ret = read_file_at(dir, RING_FILE, RING_TEXT_MAX, &text, &len);
 
-	text_parse(&t, "the platform's key ring", text, len);
-	text_get_string(&t, text_root(&t), "coffer", magic, sizeof(magic));
-	text_get_number(&t, text_root(&t), "format", RING_FORMAT, RING_FORMAT, &format);
-	text_get_hex(&t, text_root(&t), "id", id, sizeof(id));
+	if (ret) {
+		text_start(t, RING_WHAT);
+		if (ret != -ENOENT)
+			log_error(RING_WHAT " cannot be read: %s", strerror(-ret));
+		return ret;
+	}
+	text_parse(t, RING_WHAT, text, len);
+	text_get_string(t, text_root(t), "coffer", magic, sizeof(magic));
+	text_get_number(t, text_root(t), "format", RING_FORMAT, RING_FORMAT, &format);
+	text_get_hex(t, text_root(t), "id", id, sizeof(id));
 	if (strcmp(magic, RING_MAGIC))
-		text_refuse(&t, NULL, "this is not a key ring");
-	if (t.error)
-		return t.error;
-	hex_encode(id, sizeof(id), r->id);
-	return load_keys(dir, &t, name, r);
+		text_refuse(t, NULL, "this is not a key ring");
+	if (!t->error)
+		hex_encode(id, sizeof(id), ret_id);
+	return t->error;
 }
 
 int ring_load(const char *state_dir, const char *name, struct ring *r)
 {
-	AUTO_FREE char *text = NULL;
 	AUTO_CLOSE int dir = open_dir(state_dir);
-	size_t len = 0;
 	int ret;
 
 	memset(r, 0, sizeof(*r));
 	if (dir < 0)
 		return dir;
-	ret = read_file_at(dir, RING_FILE, RING_TEXT_MAX, &text, &len);
+	AUTO_TEXT t;
+	ret = read_ring(dir, &t, r->id);
 	if (!ret)
-		ret = parse_ring(dir, text, len, name, r);
-	else if (ret != -ENOENT)
-		log_error("the platform's key ring in %s/%s cannot be read: %s", state_dir, RING_DIR, strerror(-ret));
+		ret = load_keys(dir, &t, name, r);
 	if (ret)
 		ring_free(r);
 	return ret;
@@ -172,7 +179,7 @@ int ring_load(const char *state_dir, const char *name, struct ring *r)
 
 /* ---- making ---- */
 
-static int make_key(int dir, struct text *t, config_setting_t *list, const char *name, const char *id)
+static int make_key(int dir, struct text *t, config_setting_t *list, const char *name, const char *id, uint32_t version)
 {
 	char file[FILE_NAME_SIZE], fingerprint[FINGERPRINT_SIZE];
 	struct secret *key = secret_random(KEY_SIZE);
@@ -183,13 +190,13 @@ static int make_key(int dir, struct text *t, config_setting_t *list, const char 
 		ret = key_fingerprint(key, fingerprint);
 	if (ret)
 		goto out;
-	key_file_name(file, name, id, 1);
+	key_file_name(file, name, id, version);
 	ret = replace_file_at(dir, file, 0600, secret_bytes(key), KEY_SIZE);
 	if (ret)
 		goto out;
 	g = text_put_element(t, list);
 	text_put_string(t, g, "name", name);
-	text_put_number(t, g, "version", 1);
+	text_put_number(t, g, "version", version);
 	text_put_number(t, g, "created", (uint64_t)time(NULL));
 	text_put_string(t, g, "fingerprint", fingerprint);
 out:
@@ -197,19 +204,30 @@ out:
 	return ret;
 }
 
+static int write_ring(int dir, struct text *t)
+{
+	AUTO_FREE char *text = NULL;
+	size_t len = 0;
+	FILE *out = open_memstream(&text, &len);
+
+	if (!out)
+		return -ENOMEM;
+	text_write(t, out);
+	if (fclose(out) && !t->error)
+		t->error = -ENOMEM;
+	return t->error ? t->error : replace_file_at(dir, RING_FILE, 0600, text, len);
+}
+
 /* Key files first: a ring names only keys that are there to stay. */
 static int make_ring(int dir)
 {
 	AUTO_TEXT t;
-	AUTO_FREE char *text = NULL;
 	uint8_t id[RING_ID_DIGITS / 2];
 	char digits[RING_ID_DIGITS + 1];
 	config_setting_t *list;
-	size_t len = 0;
-	FILE *out;
 	int ret;
 
-	text_start(&t, "the platform's key ring");
+	text_start(&t, RING_WHAT);
 	ret = random_bytes(id, sizeof(id));
 	if (ret)
 		return ret;
@@ -218,16 +236,10 @@ static int make_ring(int dir)
 	text_put_number(&t, text_root(&t), "format", RING_FORMAT);
 	text_put_hex(&t, text_root(&t), "id", id, sizeof(id));
 	list = text_put_list(&t, text_root(&t), "keys");
-	ret = make_key(dir, &t, list, RING_PLATFORM, digits);
+	ret = make_key(dir, &t, list, RING_PLATFORM, digits, 1);
 	if (!ret)
-		ret = make_key(dir, &t, list, RING_INFRASTRUCTURE, digits);
-	out = ret ? NULL : open_memstream(&text, &len);
-	if (!out)
-		return ret ? ret : -ENOMEM;
-	text_write(&t, out);
-	if (fclose(out) && !t.error)
-		t.error = -ENOMEM;
-	return t.error ? t.error : replace_file_at(dir, RING_FILE, 0600, text, len);
+		ret = make_key(dir, &t, list, RING_INFRASTRUCTURE, digits, 1);
+	return ret ? ret : write_ring(dir, &t);
 }
 
 static int lock_dir(int dir)
@@ -290,5 +302,58 @@ int ring_create(const char *state_dir)
 		log_error(
 			"the platform's key ring cannot be made in %s: %s; use a state directory of your own with --state-dir or COFFER_STATE_DIR",
 			path, strerror(-ret));
+	return ret;
+}
+
+/* The newest version of a key in a ring's text; *ret_list is the list that it stands in. */
+static uint32_t newest_version(struct text *t, const char *name, config_setting_t **ret_list)
+{
+	uint32_t newest = 0, version = 0;
+	char found[NAME_SIZE] = "";
+	size_t count = 0;
+
+	text_get_list(t, text_root(t), "keys", 1, RING_VERSIONS_MAX, ret_list, &count);
+	for (size_t i = 0; i < count && !t->error; i++) {
+		config_setting_t *g = text_get_element(t, *ret_list, i);
+
+		text_get_string(t, g, "name", found, sizeof(found));
+		text_get_u32(t, g, "version", 1, &version);
+		if (!strcmp(found, name) && version > newest)
+			newest = version;
+	}
+	if (!t->error && count == RING_VERSIONS_MAX)
+		t->error = -ENOSPC;
+	return newest;
+}
+
+static int add_version_in(int dir, const char *name)
+{
+	AUTO_CLOSE int lock = lock_dir(dir);
+	char id[RING_ID_DIGITS + 1];
+	config_setting_t *list = NULL;
+	uint32_t newest;
+	int ret;
+
+	if (lock < 0)
+		return lock;
+	AUTO_TEXT t;
+	ret = read_ring(dir, &t, id);
+	if (ret)
+		return ret;
+	newest = newest_version(&t, name, &list);
+	if (t.error)
+		return t.error;
+	ret = make_key(dir, &t, list, name, id, newest + 1);
+	return ret ? ret : write_ring(dir, &t);
+}
+
+int ring_add_version(const char *state_dir, const char *name)
+{
+	AUTO_CLOSE int dir = open_dir(state_dir);
+	int ret = dir < 0 ? dir : add_version_in(dir, name);
+
+	if (ret)
+		log_error("the platform's key ring in %s/%s cannot get another version of its key: %s", state_dir,
+			  RING_DIR, strerror(-ret));
 	return ret;
 }

@@ -21,6 +21,7 @@ enum {
 
 struct ring_key {
 	uint32_t version;
+	int64_t created;    /* seconds since 1970 */
 	struct secret *key; /* owned */
 };
 /* The versions of one key, ascending. Not thread-safe. */
@@ -35,6 +36,9 @@ struct ring {
 int ring_load(const char *state_dir, const char *name, struct ring *r);
 /* Makes the ring, with a first version of both keys, durably, unless there is one. Safe against others doing the same. */
 int ring_create(const char *state_dir);
+/* Adds a version to the key `name`, durably: wrapping uses it from now on. Old ones stay, for volumes that are not mounted now.
+ * -ENOENT: there is no ring; -ENOSPC: it is full. */
+int ring_add_version(const char *state_dir, const char *name);
 void ring_free(struct ring *r); /* wipes the keys; the struct stays the caller's */
 
 #endif

@@ -30,7 +30,7 @@ static void out_of_memory(struct text *t)
 
 /* libconfig looks at all settings of a group for each that it adds, so that their number must have a bound. The longest
  * descriptor, with keys of 80 digits in it, has fewer. */
-enum { SETTINGS_MAX = 1 << 15 };
+enum { SETTINGS_MAX = 1 << 16 };
 
 /* What libconfig must not see: includes (they read other files), bytes on which editors and parsers disagree, and more settings
  * than it handles in a second or two. */

@@ -10,6 +10,9 @@
 enum { LINE_MAX_BYTES = 1024 }; /* longer lines are cut */
 
 static atomic_bool to_syslog;
+static _Thread_local bool muted;
+static _Thread_local void (*tap)(void *arg, const char *line);
+static _Thread_local void *tap_arg;
 static atomic_int max_level = LOG_LEVEL_INFO;
 
 static const char *level_name(enum log_level level)
@@ -44,6 +47,17 @@ void log_set_level(enum log_level max)
 	max_level = max;
 }
 
+void log_tap(void (*call)(void *arg, const char *line), void *arg)
+{
+	tap = call;
+	tap_arg = arg;
+}
+
+void log_mute(bool on)
+{
+	muted = on;
+}
+
 /* File names reach the log: no name may forge a second line or drive the terminal. */
 static void mask_control_characters(char *text)
 {
@@ -60,7 +74,7 @@ void log_line(enum log_level level, const char *fmt, ...)
 	size_t len;
 	va_list args;
 
-	if ((int)level > max_level)
+	if ((int)level > max_level || (muted && level <= LOG_LEVEL_ERROR))
 		return;
 	if (!to_syslog)
 		head = (size_t)snprintf(line, sizeof(line), "coffer: %s: ", level_name(level));
@@ -70,6 +84,8 @@ void log_line(enum log_level level, const char *fmt, ...)
 		line[head] = '\0';
 	va_end(args);
 	mask_control_characters(line + head);
+	if (tap)
+		tap(tap_arg, line + head);
 	if (to_syslog) {
 		syslog((int)level, "%s", line);
 	} else {

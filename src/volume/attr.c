@@ -30,7 +30,7 @@ void fill_attr(struct object *o, struct attr *ret)
 	pthread_mutex_unlock(&o->page_lock);
 }
 
-int volume_getattr(struct volume *v, uint64_t number, struct attr *ret)
+static int get_attributes(struct volume *v, uint64_t number, struct attr *ret)
 {
 	struct object *o;
 	int r = object_get(v, number, &o);
@@ -47,8 +47,16 @@ int volume_getattr(struct volume *v, uint64_t number, struct attr *ret)
 	return r;
 }
 
+int volume_getattr(struct volume *v, uint64_t number, struct attr *ret)
+{
+	GATE_SCOPE(v);
+
+	return get_attributes(v, number, ret);
+}
+
 int volume_describe(struct volume *v, uint64_t number, uint32_t *ret_scope, uint32_t *ret_dek_version)
 {
+	GATE_SCOPE(v);
 	struct object *o;
 	int r = object_get(v, number, &o);
 
@@ -119,7 +127,9 @@ int volume_setattr(struct volume *v, uint64_t number, const struct stat *st, uns
 
 	if (set & SET_SIZE && (st->st_size < 0 || (uint64_t)st->st_size > v->max_size))
 		return -EFBIG;
-	r = object_get(v, number, &o);
+	GATE_SCOPE(v);
+	/* What the kernel sends when it writes back an inode's times. */
+	r = (set == (SET_MTIME | SET_CTIME) ? object_get_flushing : object_get)(v, number, &o);
 	if (r < 0)
 		return r;
 	pthread_rwlock_rdlock(&o->lock);
@@ -134,6 +144,11 @@ int volume_setattr(struct volume *v, uint64_t number, const struct stat *st, uns
 		else
 			change_abort(&ch);
 	}
+	if (r == 0) {
+		pthread_rwlock_rdlock(&o->lock);
+		fill_attr(o, ret);
+		pthread_rwlock_unlock(&o->lock);
+	}
 	object_put(v, o);
-	return r < 0 ? r : volume_getattr(v, number, ret);
+	return r;
 }

@@ -66,6 +66,7 @@ int data_read(struct volume *v, struct change *ch, struct object *o, uint64_t fi
 
 ssize_t volume_read(struct volume *v, uint64_t number, uint64_t off, size_t len, void *buf)
 {
+	GATE_SCOPE(v);
 	struct object *o;
 	ssize_t done = 0;
 	int r = object_get(v, number, &o);
@@ -261,7 +262,9 @@ int volume_write(struct volume *v, uint64_t number, uint64_t off, size_t len, co
 
 	if (off > v->max_size || len > v->max_size - off)
 		return -EFBIG;
-	r = object_get(v, number, &o);
+	GATE_SCOPE(v);
+	/* What the kernel had taken before its scope was to be locked. */
+	r = (kill == WRITTEN_BACK || kill == KEEP_PRIVILEGES ? object_get_flushing : object_get)(v, number, &o);
 	if (r < 0)
 		return r;
 	while (r == 0 && len) {
@@ -361,6 +364,7 @@ int volume_fallocate(struct volume *v, uint64_t number, int mode, uint64_t off, 
 		return -EINVAL;
 	if (off > v->max_size || len > v->max_size - off)
 		return -EFBIG;
+	GATE_SCOPE(v);
 	r = object_get(v, number, &o);
 	if (r < 0)
 		return r;
@@ -392,6 +396,7 @@ int volume_fallocate(struct volume *v, uint64_t number, int mode, uint64_t off, 
 
 int volume_seek(struct volume *v, uint64_t number, uint64_t off, int whence, uint64_t *ret)
 {
+	GATE_SCOPE(v);
 	struct object *o;
 	uint64_t block;
 	int r = object_get(v, number, &o);
@@ -421,18 +426,26 @@ int volume_seek(struct volume *v, uint64_t number, uint64_t off, int whence, uin
 	return r;
 }
 
-int volume_fsync(struct volume *v, uint64_t number)
+static int last_commit(struct volume *v, uint64_t number, uint64_t *ret)
 {
+	GATE_SCOPE(v);
 	struct object *o;
 	int r = object_get(v, number, &o);
 
 	if (r < 0)
 		return r;
 	pthread_rwlock_rdlock(&o->lock);
-	uint64_t seq = o->last_seq;
-
+	*ret = o->last_seq; /* 0, not known, where it was out of the cache: then all */
 	pthread_rwlock_unlock(&o->lock);
-	r = store_sync(v->store, number, seq); /* 0, not known, where it was out of the cache: then all */
 	object_put(v, o);
-	return r;
+	return 0;
+}
+
+/* Syncing needs no key: a slow disk holds no change of keys up. */
+int volume_fsync(struct volume *v, uint64_t number)
+{
+	uint64_t seq;
+	int r = last_commit(v, number, &seq);
+
+	return r < 0 ? r : store_sync(v->store, number, seq);
 }

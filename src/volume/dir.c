@@ -183,6 +183,12 @@ static void index_remove(struct dir *d, uint64_t value)
 }
 
 /* ---- loading ---- */
+void dir_wipe(struct dir *d)
+{
+	if (d)
+		wipe(d->blocks, d->block_count * BLOCK_SIZE);
+}
+
 void dir_free(struct dir *d)
 {
 	if (!d)

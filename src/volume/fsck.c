@@ -17,6 +17,7 @@ struct fsck {
 	struct map links; /* number -> (void *)(names found + 1) */
 	uint64_t *dirs;   /* still to be walked */
 	size_t dir_count, dir_room;
+	bool some_locked;
 	int error; /* of the check itself */
 };
 
@@ -129,6 +130,11 @@ static void check_entry(struct fsck *f, uint64_t dir, const char *name, const st
 
 	f->result->names++;
 	count_link(f, e->object, 1);
+	if (r == -EACCES) {
+		f->some_locked = true;
+		f->result->locked++;
+		return;
+	}
 	if (r < 0) {
 		say(f, "object %" PRIu64 ", named '%s' in object %" PRIu64 ": %s", e->object, name, dir,
 		    r == -ESTALE ? "is not there" : "is damaged");
@@ -172,6 +178,10 @@ static void check_dir(struct fsck *f, uint64_t number)
 	}
 	/* names_lock keeps the entries still; the object's own lock is left alone, since entries may lead anywhere. */
 	while (f->error == 0 && (r = dir_next(o, &offset, &e, name)) != -ENOENT) {
+		if (atomic_load(&f->v->gate_wanted)) {
+			f->error = -EAGAIN;
+			break;
+		}
 		if (r < 0) {
 			say(f, "object %" PRIu64 ": block %" PRIu64 " of the directory is damaged", number,
 			    offset / BLOCK_SIZE);
@@ -182,7 +192,7 @@ static void check_dir(struct fsck *f, uint64_t number)
 		subdirs += S_ISDIR(e.type);
 		check_entry(f, number, name, &e);
 	}
-	if (link_count(o) != 2 + subdirs)
+	if (f->error == 0 && link_count(o) != 2 + subdirs)
 		say(f, "object %" PRIu64 ": its link count is %u, and it has %" PRIu64 " directories", number,
 		    link_count(o), subdirs);
 	object_put(f->v, o);
@@ -240,7 +250,7 @@ static void check_data(struct fsck *f, uint64_t number)
 	pthread_rwlock_rdlock(&o->lock);
 	uint64_t blocks = o->removed ? 0 : (o->m->size + BLOCK_SIZE - 1) / BLOCK_SIZE;
 
-	for (uint64_t at = 0, next; at < blocks; at = next) {
+	for (uint64_t at = 0, next; at < blocks && !atomic_load(&f->v->gate_wanted); at = next) {
 		if (tags_seek(f->v, o, at, blocks, true, &at) < 0 || at >= blocks)
 			break; /* damaged tags have been reported */
 		unsigned n = blocks - at < AT_ONCE ? (unsigned)(blocks - at) : AT_ONCE;
@@ -261,7 +271,13 @@ static void check_structure(struct fsck *f)
 	struct object *root;
 
 	count_link(f, ROOT_OBJECT, 0);
-	if (object_get(f->v, ROOT_OBJECT, &root) < 0) {
+	int r = object_get(f->v, ROOT_OBJECT, &root);
+
+	if (r == -EACCES) {
+		f->result->locked++;
+		return;
+	}
+	if (r < 0) {
 		say(f, "object 1, the root directory, is damaged or not there");
 		return;
 	}
@@ -271,8 +287,10 @@ static void check_structure(struct fsck *f)
 	object_put(f->v, root);
 	while (f->dir_count && f->error == 0)
 		check_dir(f, f->dirs[--f->dir_count]);
-	check_links(f);
 	if (f->error == 0)
+		check_links(f);
+	/* What lies below a locked directory has names that cannot be read. */
+	if (f->error == 0 && !f->some_locked)
 		f->error = store_each_home(f->v->store, 0, UINT64_MAX, check_home, f);
 }
 
@@ -283,11 +301,15 @@ int volume_fsck(struct volume *v, bool data, fsck_report *report, void *arg, str
 	uint64_t number;
 
 	*ret = (struct fsck_result){ 0 };
+	GATE_SCOPE(v);
 	pthread_rwlock_rdlock(&v->names_lock);
 	check_structure(&f);
 	pthread_rwlock_unlock(&v->names_lock);
-	while (data && f.error == 0 && map_next(&f.links, &pos, &number))
+	while (data && f.error == 0 && map_next(&f.links, &pos, &number)) {
 		check_data(&f, number);
+		if (atomic_load(&v->gate_wanted))
+			f.error = -EAGAIN;
+	}
 	map_free(&f.links);
 	free(f.dirs);
 	return f.error;

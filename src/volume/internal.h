@@ -1,6 +1,10 @@
 /* What the volume layer's files share.
  *
  * Locks, in this order:
+ *   key_lock (mutex)     who changes keys; no operation on an object
+ *   gate (rwlock)        shared: every operation, from its first look at an object to its end; exclusive: a change of the keys that
+ *                        cryptors come from. A waiting change holds new operations up, so nobody takes it twice, and the
+ *                        store's background thread, which operations wait for, only tries to
  *   names_lock (rwlock)  exclusive: whatever changes names; shared: lookups and listings
  *   object lock (rwlock) contents and attributes of one object. Only a holder of names_lock, exclusive, takes several (and the
  *                        owner of a companion takes the companion's after its own)
@@ -18,6 +22,7 @@
 #include <coffer/map.h>
 #include <coffer/store.h>
 #include <coffer/volume.h>
+#include <coffer/volume_keys.h>
 
 #include "../store/geometry.h"
 
@@ -83,15 +88,23 @@ bool meta_is_content(const struct meta *m);
 struct meta *meta_copy(const struct meta *m, size_t var_room); /* NULL: no memory */
 /* Seals a header into a page; *ret_used bytes of it. Counts the seal in `m`. */
 int meta_encode(struct meta *m, uint64_t number, struct cryptor *c, uint8_t page[static BLOCK_SIZE], size_t *ret_used);
-/* -ENOENT: the page is empty. -EIO: not this object's header (logged). Finds the cryptor by the prologue. */
+/* -ENOENT: the page is empty. -EACCES: its scope is locked. -EIO: not this object's header (logged). Finds the cryptor by the
+ * prologue. */
 int meta_decode(const uint8_t page[static BLOCK_SIZE], uint64_t number, const struct volume_keys *keys,
 		struct meta **ret, struct cryptor **ret_cryptor);
+/* What stands in clear before the header: to be believed only as far as nothing worse comes of it than of removing the file. */
+struct prologue {
+	uint32_t scope, dek_version, nlink;
+};
+int meta_peek(const uint8_t page[static BLOCK_SIZE], uint64_t number,
+	      struct prologue *ret); /* -ENOENT, -EIO: as above */
 /* These need a meta with room for VAR_MAX. */
 int meta_set_tag_count(struct meta *m, unsigned count);
 int meta_set_xattrs(struct meta *m, const uint8_t *blob, size_t len); /* -E2BIG: more than XATTR_INLINE */
 int meta_set_target(struct meta *m, const char *target, size_t len);
 void meta_name_add(struct meta *m, uint64_t dir, const char *name);
 void meta_name_remove(struct meta *m, uint64_t dir, const char *name);
+void meta_names_clear(struct meta *m);
 /* Walks the names listed: start with *pos = 0. `name` is not NUL-terminated. */
 bool meta_name_next(const struct meta *m, size_t *pos, uint64_t *dir, const char **name, size_t *len);
 uint64_t meta_parent(const struct meta *m); /* of a directory; 0: it has no name */
@@ -108,6 +121,7 @@ struct object {
 	struct meta *m; /* NULL until loaded */
 	struct cryptor *cryptor;
 	bool removed;
+	bool flushing; /* its scope is about to be locked: for object_get_flushing only. Changes with the gate held, exclusive */
 	struct dir *dir; /* entries, once loaded */
 	size_t bytes;    /* of entries, kept pages and attributes, as counted in the cache; cache_lock */
 	uint8_t *xattrs; /* the companion's content, once loaded */
@@ -124,12 +138,19 @@ struct object {
 	bool lazy_queued;         /* in the volume's lazy list: cache_lock */
 	struct object *lazy_next; /* cache_lock; the list pins the object */
 };
-/* Pins an object, loaded. -ESTALE: there is no such object. */
+/* Pins an object, loaded. -ESTALE: there is no such object; -EACCES: its scope is locked, or about to be. */
 int object_get(struct volume *v, uint64_t number, struct object **ret);
+/* The same for what the kernel still holds of a scope that is about to be locked. */
+int object_get_flushing(struct volume *v, uint64_t number, struct object **ret);
+/* What is in clear of an object, loaded or not. -ESTALE: there is none. */
+int object_peek(struct volume *v, uint64_t number, struct prologue *ret);
 void object_put(struct volume *v, struct object *o);
 bool object_is_cached(struct volume *v, uint64_t number);
 int object_make(struct volume *v, uint64_t number, struct object **ret); /* a pinned object that does not exist yet */
 void cache_free(struct volume *v);
+/* Of one scope, with the gate held, exclusive: lets only what is flushed in; forgets and wipes all that is cached. */
+void cache_flush_only(struct volume *v, uint32_t scope, bool flushing);
+void cache_drop(struct volume *v, uint32_t scope);
 
 /* ---- tags.c: tag pages and existence maps ---- */
 static inline bool is_hole(const struct block_tag *t)
@@ -219,6 +240,7 @@ struct dir_entry {
 int dir_load(struct volume *v, struct object *o);                    /* object lock, exclusive; harmless when loaded */
 int dir_get(struct volume *v, uint64_t number, struct object **ret); /* pinned, loaded; -ENOTDIR */
 void dir_free(struct dir *d);
+void dir_wipe(struct dir *d); /* before it is freed; NULL is fine */
 size_t dir_memory(const struct dir *d);
 bool dir_is_empty(const struct object *o); /* false where damage hides entries */
 int dir_find(const struct object *o, const char *name,
@@ -257,15 +279,29 @@ int blob_set(const uint8_t *blob, size_t len, const char *name, const void *valu
 int xattrs_store(struct change *ch, struct object *o, const uint8_t *blob, size_t len);
 
 /* ---- the volume ---- */
+struct scope_status; /* keeper.h */
+struct keeper {
+	pthread_t thread;
+	bool runs;
+	bool stop; /* key_lock */
+	pthread_cond_t wake;
+	struct kernel_cache kernel;  /* drop NULL: nobody caches */
+	unsigned poll, grace, flush; /* seconds */
+	unsigned rotate_days;        /* age of the platform's keys; 0: never */
+};
+
 struct volume {
 	int backing_fd, lock_fd;
 	bool read_only;
 	char *state_dir;
+	uint8_t id[VOLUME_ID_SIZE];
 	struct descriptor *d;
 	struct volume_keys *keys;
 	struct store *store;
 	uint64_t max_size; /* bytes of one file */
 
+	pthread_rwlock_t gate;
+	atomic_bool gate_wanted; /* a change of keys waits: what takes long had better end */
 	pthread_rwlock_t names_lock;
 	pthread_mutex_t cache_lock;
 	struct map objects; /* number -> struct object */
@@ -275,10 +311,28 @@ struct volume {
 	struct map orphans; /* number -> (void *)1: no name, still referred to */
 	struct object *lazy;
 
+	pthread_mutex_t
+		key_lock; /* held, before all others, by who asks key sources or changes keys: `keys` changes under it */
+	struct keeper keeper;
 	pthread_mutex_t descriptor_lock; /* the descriptor, and the numbers */
+	struct scope_status *statuses;
+	size_t status_count;
 	uint64_t next_object, reserved_to;
 	uint64_t recovered_chunks, orphans_removed;
 };
+static inline struct volume *gate_enter(struct volume *v)
+{
+	pthread_rwlock_rdlock(&v->gate);
+	return v;
+}
+static inline void gate_leave(struct volume **v)
+{
+	pthread_rwlock_unlock(&(*v)->gate);
+}
+/* Holds the gate, shared, to the end of the function: first thing in what the layer above calls. */
+#define GATE_SCOPE(v) __attribute__((cleanup(gate_leave), unused)) struct volume *gate_held = gate_enter(v)
+void gate_close(struct volume *v); /* waits for all operations under way; new ones wait */
+void gate_open(struct volume *v);
 int volume_number(struct volume *v, uint64_t *ret); /* a number never used before */
 void reference_add(struct volume *v, uint64_t number);
 uint64_t reference_drop(struct volume *v, uint64_t number, uint64_t count); /* what is left */

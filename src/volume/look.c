@@ -24,6 +24,20 @@ static int look_at(struct volume *v, uint64_t number, struct attr *ret)
 	return r;
 }
 
+/* A name in an open directory leads to an object of a locked scope: enough to remove it. */
+static int look_at_locked(struct volume *v, uint64_t number, mode_t type, struct attr *ret)
+{
+	struct prologue p;
+	int r = object_peek(v, number, &p);
+
+	if (r == 0)
+		*ret = (struct attr){
+			.st = { .st_ino = number, .st_mode = type, .st_nlink = p.nlink, .st_blksize = BLOCK_SIZE },
+			.locked = true
+		};
+	return r;
+}
+
 static int parent_of(struct object *o, uint64_t *ret)
 {
 	pthread_rwlock_rdlock(&o->lock);
@@ -64,11 +78,14 @@ int volume_lookup(struct volume *v, uint64_t parent, const char *name, struct at
 
 	if (r < 0)
 		return r;
+	GATE_SCOPE(v);
 	pthread_rwlock_rdlock(&v->names_lock);
 	if (strcmp(name, ".") != 0)
 		r = find(v, parent, name, &number, &type);
 	if (r == 0) {
 		r = look_at(v, number, ret);
+		if (type && r == -EACCES)
+			r = look_at_locked(v, number, type, ret);
 		if (type && (r == -ESTALE || (r == 0 && (ret->st.st_mode & S_IFMT) != type))) {
 			log_error("object %" PRIu64 ", which a name in object %" PRIu64
 				  " stands for, is gone or of another "
@@ -156,6 +173,7 @@ static int list(struct volume *v, struct object *o, uint64_t cookie, bool want_a
 
 int volume_readdir(struct volume *v, uint64_t dir, uint64_t cookie, bool want_attr, dirent_emit *emit, void *arg)
 {
+	GATE_SCOPE(v);
 	struct object *o;
 	int r;
 
@@ -175,6 +193,7 @@ int volume_readdir(struct volume *v, uint64_t dir, uint64_t cookie, bool want_at
 
 int volume_readlink(struct volume *v, uint64_t number, char *buf, size_t size)
 {
+	GATE_SCOPE(v);
 	uint8_t block[BLOCK_SIZE];
 	struct object *o;
 	int r = object_get(v, number, &o);

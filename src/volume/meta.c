@@ -147,12 +147,9 @@ static int damaged(uint64_t number, const char *what)
 	return -EIO;
 }
 
-int meta_decode(const uint8_t page[static BLOCK_SIZE], uint64_t number, const struct volume_keys *keys,
-		struct meta **ret, struct cryptor **ret_cryptor)
+int meta_peek(const uint8_t page[static BLOCK_SIZE], uint64_t number, struct prologue *ret)
 {
 	static const uint8_t empty[PROLOGUE_SIZE];
-	uint8_t body[BODY_MAX];
-	uint32_t key_version = get_le32(page + 20), len = get_le32(page + 36);
 
 	if (memcmp(page, empty, PROLOGUE_SIZE) == 0)
 		return -ENOENT;
@@ -162,21 +159,43 @@ int meta_decode(const uint8_t page[static BLOCK_SIZE], uint64_t number, const st
 		return damaged(number, "the header has an unknown format version");
 	if (get_le64(page + 24) != number)
 		return damaged(number, "the file belongs to another object");
+	*ret = (struct prologue){ .scope = get_le32(page + 12),
+				  .dek_version = get_le32(page + 16),
+				  .nlink = get_le32(page + 32) };
+	return 0;
+}
+
+int meta_decode(const uint8_t page[static BLOCK_SIZE], uint64_t number, const struct volume_keys *keys,
+		struct meta **ret, struct cryptor **ret_cryptor)
+{
+	uint8_t body[BODY_MAX];
+	uint32_t key_version = get_le32(page + 20), len = get_le32(page + 36);
+	struct prologue p;
+	int r = meta_peek(page, number, &p);
+
+	if (r < 0)
+		return r;
 	if (len < BODY_FIXED || len > BODY_MAX || len % BODY_STEP)
 		return damaged(number, "the header's length is wrong");
-
-	uint32_t scope = get_le32(page + 12), version = get_le32(page + 16);
-	struct cryptor *content = keys_cryptor(keys, scope, version),
-		       *metadata = keys_metadata_cryptor(keys, scope, version);
-
-	if (!content)
+	switch (keys_access(keys, p.scope, p.dek_version)) {
+	case SCOPE_UNKNOWN:
 		return damaged(number, "the header names a scope or DEK version that is not there");
+	case SCOPE_LOCKED:
+		return -EACCES;
+	case SCOPE_OPEN:
+	case SCOPE_FLUSHING:
+		break;
+	}
+
+	struct cryptor *content = keys_cryptor(keys, p.scope, p.dek_version),
+		       *metadata = keys_metadata_cryptor(keys, p.scope, p.dek_version);
 	struct cryptor *c = get_le16(page + 10) == cryptor_suite(content) ? content : metadata;
 
 	if (get_le16(page + 10) != cryptor_suite(c))
 		return damaged(number, "the header names another suite than its scope has");
-	int r = cryptor_open_record(c, number, RECORD_HEADER, key_version, page, PROLOGUE_SIZE, page + PROLOGUE_SIZE,
-				    RECORD_OVERHEAD + len, body);
+
+	r = cryptor_open_record(c, number, RECORD_HEADER, key_version, page, PROLOGUE_SIZE, page + PROLOGUE_SIZE,
+				RECORD_OVERHEAD + len, body);
 
 	if (r == -EBADMSG)
 		return damaged(number, "the header does not authenticate");
@@ -187,9 +206,9 @@ int meta_decode(const uint8_t page[static BLOCK_SIZE], uint64_t number, const st
 
 	if (!m)
 		return -ENOMEM;
-	m->scope = scope;
-	m->dek_version = version;
-	m->nlink = get_le32(page + 32);
+	m->scope = p.scope;
+	m->dek_version = p.dek_version;
+	m->nlink = p.nlink;
 	if (decode_body(body, len, m) < 0 || c != (meta_is_content(m) ? content : metadata)) {
 		free(m);
 		return damaged(number, "the header is authentic and makes no sense");
@@ -294,6 +313,13 @@ void meta_name_remove(struct meta *m, uint64_t dir, const char *name)
 		count++;
 	if (count == m->nlink) /* the caller has counted the link down */
 		m->flags &= ~(uint32_t)META_NAMES_PARTIAL;
+}
+
+void meta_names_clear(struct meta *m)
+{
+	resize_part(m, meta_names(m), m->names_len, 0);
+	m->names_len = 0;
+	m->flags &= ~(uint32_t)META_NAMES_PARTIAL;
 }
 
 uint64_t meta_parent(const struct meta *m)

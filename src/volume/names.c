@@ -190,6 +190,7 @@ static void hand_out(struct volume *v, struct object *o, struct attr *ret)
 int volume_make(struct volume *v, const struct caller *c, uint64_t parent, const char *name, mode_t mode, dev_t rdev,
 		const char *target, struct attr *ret)
 {
+	GATE_SCOPE(v);
 	struct object *o = NULL;
 	struct change ch;
 	int r = name_check(name);
@@ -216,6 +217,7 @@ int volume_make(struct volume *v, const struct caller *c, uint64_t parent, const
 
 int volume_tmpfile(struct volume *v, const struct caller *c, uint64_t parent, mode_t mode, struct attr *ret)
 {
+	GATE_SCOPE(v);
 	struct object *p, *o;
 	struct meta *pm, *m;
 	struct change ch;
@@ -274,6 +276,7 @@ static int link_named(struct change *ch, uint64_t object, uint64_t parent, const
 
 int volume_link(struct volume *v, uint64_t object, uint64_t parent, const char *name, struct attr *ret)
 {
+	GATE_SCOPE(v);
 	struct object *o;
 	struct change ch;
 	int r = name_check(name);
@@ -307,6 +310,25 @@ void names_bury(struct volume *v, uint64_t number)
 		(void)remove_object(v, number); /* if it fails, the next mount does it */
 }
 
+/* Of an object whose scope is locked, the header cannot be written anew. So it goes with its only name, and one that has several
+ * keeps them; a directory stays too, since nobody can tell whether it is empty. */
+static int remove_locked(struct change *ch, struct object *p, const char *name, const struct dir_entry *e,
+			 bool directory, uint64_t *ret_orphan)
+{
+	struct prologue clear;
+	int r = object_peek(ch->v, e->object, &clear);
+
+	if (r < 0)
+		return r == -ESTALE ? -EIO : r;
+	if (S_ISDIR(e->type) != directory)
+		return directory ? -ENOTDIR : -EISDIR;
+	if (directory || clear.nlink != 1)
+		return -EACCES;
+	r = txn_orphan(&ch->t, e->object);
+	*ret_orphan = e->object;
+	return r < 0 ? r : dir_remove(ch, p, name);
+}
+
 static int remove_named(struct change *ch, uint64_t parent, const char *name, bool directory, uint64_t *ret_orphan)
 {
 	struct object *p, *o;
@@ -316,8 +338,11 @@ static int remove_named(struct change *ch, uint64_t parent, const char *name, bo
 
 	if (r == 0)
 		r = dir_find(p, name, &e);
-	if (r == 0)
-		r = names_stage_child(ch, &e, &o, &m);
+	if (r < 0)
+		return r;
+	r = names_stage_child(ch, &e, &o, &m);
+	if (r == -EACCES)
+		return remove_locked(ch, p, name, &e, directory, ret_orphan);
 	if (r < 0)
 		return r;
 	if (S_ISDIR(m->mode) != directory)
@@ -335,6 +360,7 @@ static int remove_named(struct change *ch, uint64_t parent, const char *name, bo
 
 static int remove_name(struct volume *v, uint64_t parent, const char *name, bool directory)
 {
+	GATE_SCOPE(v);
 	uint64_t orphan = 0;
 	struct change ch;
 	int r = name_check(name);

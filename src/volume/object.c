@@ -95,6 +95,8 @@ static int load(struct volume *v, struct object *o)
 		r = store_read(v->store, o->number, 0, 1, page);
 		if (r == 0)
 			r = meta_decode(page, o->number, v->keys, &o->m, &o->cryptor);
+		if (r == 0)
+			o->flushing = keys_access(v->keys, o->m->scope, o->m->dek_version) == SCOPE_FLUSHING;
 		if (r == -ENOENT)
 			r = -ESTALE;
 	}
@@ -102,7 +104,7 @@ static int load(struct volume *v, struct object *o)
 	return r;
 }
 
-int object_get(struct volume *v, uint64_t number, struct object **ret)
+static int get(struct volume *v, uint64_t number, bool to_flush, struct object **ret)
 {
 	struct object *o;
 	int r = pin(v, number, &o);
@@ -115,12 +117,34 @@ int object_get(struct volume *v, uint64_t number, struct object **ret)
 	pthread_rwlock_unlock(&o->lock);
 	if (!loaded)
 		r = load(v, o);
+	if (r == 0 && o->flushing && !to_flush)
+		r = -EACCES;
 	if (r < 0) {
 		object_put(v, o);
 		return r;
 	}
 	*ret = o;
 	return 0;
+}
+
+int object_get(struct volume *v, uint64_t number, struct object **ret)
+{
+	return get(v, number, false, ret);
+}
+
+int object_get_flushing(struct volume *v, uint64_t number, struct object **ret)
+{
+	return get(v, number, true, ret);
+}
+
+int object_peek(struct volume *v, uint64_t number, struct prologue *ret)
+{
+	uint8_t page[BLOCK_SIZE];
+	int r = store_read(v->store, number, 0, 1, page);
+
+	if (r == 0)
+		r = meta_peek(page, number, ret);
+	return r == -ENOENT ? -ESTALE : r;
 }
 
 bool object_is_cached(struct volume *v, uint64_t number)
@@ -173,6 +197,46 @@ void cache_free(struct volume *v)
 	map_free(&v->orphans);
 }
 
+/* ---- scopes that are locked ---- */
+void cache_flush_only(struct volume *v, uint32_t scope, bool flushing)
+{
+	LOCK_SCOPE(&v->cache_lock);
+	size_t pos = 0;
+	struct object *o;
+
+	while ((o = map_next(&v->objects, &pos, NULL)))
+		if (o->m && o->m->scope == scope)
+			o->flushing = flushing;
+}
+
+/* No operation is under way, so that only the list of access times may pin anything: those are lost. */
+void cache_drop(struct volume *v, uint32_t scope)
+{
+	LOCK_SCOPE(&v->cache_lock);
+	struct object *next;
+
+	for (struct object **at = &v->lazy, *o; (o = *at);) {
+		if (o->m->scope != scope) {
+			at = &o->lazy_next;
+			continue;
+		}
+		*at = o->lazy_next;
+		o->lazy_queued = false;
+		if (--o->pins == 0)
+			lru_push(v, o);
+	}
+	for (struct object *o = v->lru_head; o; o = next) {
+		next = o->lru_next;
+		if (o->m->scope != scope)
+			continue;
+		dir_wipe(o->dir);
+		wipe(o->m, sizeof(*o->m) + meta_var_len(o->m));
+		if (o->xattrs)
+			wipe(o->xattrs, o->xattrs_len);
+		evict(v, o);
+	}
+}
+
 /* ---- references of the kernel ---- */
 void reference_add(struct volume *v, uint64_t number)
 {
@@ -214,6 +278,8 @@ void orphan_mark(struct volume *v, uint64_t number, bool orphan)
 
 void volume_forget(struct volume *v, uint64_t object, uint64_t count)
 {
+	GATE_SCOPE(v);
+
 	if (reference_drop(v, object, count))
 		return;
 	pthread_mutex_lock(&v->cache_lock);
@@ -224,7 +290,8 @@ void volume_forget(struct volume *v, uint64_t object, uint64_t count)
 		(void)remove_object(v, object); /* if it fails, the next mount does it */
 }
 
-/* Removes an object with its companion. One whose header cannot be read is removed all the same: nothing refers to it. */
+/* Removes an object with its companion. One whose header cannot be read, damaged or locked, is removed all the same: nothing
+ * refers to it. Its companion, if it has one, is not known then and stays, as an object without a name. */
 int remove_object(struct volume *v, uint64_t number)
 {
 	struct change ch;
@@ -235,7 +302,9 @@ int remove_object(struct volume *v, uint64_t number)
 	if (r < 0)
 		return r;
 	r = change_pin(&ch, number, &o);
-	if (r == -EIO || r == -ESTALE) {
+	if (r == -EACCES && references(v, number)) {
+		r = -EBUSY;
+	} else if (r == -EIO || r == -ESTALE || r == -EACCES) {
 		r = txn_remove(&ch.t, number);
 	} else {
 		if (r == 0)

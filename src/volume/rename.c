@@ -179,6 +179,9 @@ int volume_rename(struct volume *v, uint64_t parent, const char *name, uint64_t 
 
 	if (r == 0)
 		r = name_check(new_name);
+	if (r < 0)
+		return r;
+	GATE_SCOPE(v);
 	if (r == 0)
 		r = sync_before(v, parent, name, new_parent, new_name, flags & RENAME_EXCHANGE);
 	if (r == 0)

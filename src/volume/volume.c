@@ -7,12 +7,13 @@
 
 #include <coffer/util.h>
 
-#include "internal.h"
+#include "keeper.h"
 
 enum {
 	NUMBERS_AHEAD = 65536,  /* object numbers reserved in the descriptor at a time */
 	NUMBERS_IN_HAND = 4096, /* more than are ever taken and not yet committed */
 	SYNC_SECONDS = 5,
+	KEY_POLL = 60, /* seconds */
 };
 
 /* ---- locking the directory: a record lock, which network file systems know too, of this open file alone ---- */
@@ -79,7 +80,11 @@ static void interval(void *arg)
 {
 	struct volume *v = arg;
 
-	flush_lazy(v);
+	/* Who changes keys waits for operations, and those for this thread: it must not wait for the gate. */
+	if (pthread_rwlock_tryrdlock(&v->gate) == 0) {
+		flush_lazy(v);
+		pthread_rwlock_unlock(&v->gate);
+	}
 	LOCK_SCOPE(&v->descriptor_lock);
 	if (v->reserved_to - v->next_object < NUMBERS_AHEAD / 2)
 		(void)reserve_numbers(v); /* has said why; it is tried again when they run out */
@@ -94,13 +99,40 @@ static void volume_free(struct volume *v)
 	store_free(v->store);
 	keys_free(v->keys);
 	descriptor_free(v->d);
+	free(v->statuses);
 	if (v->lock_fd >= 0)
 		close(v->lock_fd);
+	pthread_rwlock_destroy(&v->gate);
 	pthread_rwlock_destroy(&v->names_lock);
 	pthread_mutex_destroy(&v->cache_lock);
 	pthread_mutex_destroy(&v->descriptor_lock);
+	pthread_mutex_destroy(&v->key_lock);
+	pthread_cond_destroy(&v->keeper.wake);
 	free(v->state_dir);
 	free(v);
+}
+
+/* Writers first, or a busy volume's keys would never change. */
+static void gate_init(struct volume *v)
+{
+	pthread_rwlockattr_t writers_first;
+
+	pthread_rwlockattr_init(&writers_first);
+	pthread_rwlockattr_setkind_np(&writers_first, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+	pthread_rwlock_init(&v->gate, &writers_first);
+	pthread_rwlockattr_destroy(&writers_first);
+}
+
+void gate_close(struct volume *v)
+{
+	atomic_store(&v->gate_wanted, true);
+	pthread_rwlock_wrlock(&v->gate);
+	atomic_store(&v->gate_wanted, false);
+}
+
+void gate_open(struct volume *v)
+{
+	pthread_rwlock_unlock(&v->gate);
 }
 
 static struct volume *volume_new(int backing_fd, bool read_only, const char *state_dir)
@@ -112,9 +144,12 @@ static struct volume *volume_new(int backing_fd, bool read_only, const char *sta
 	v->backing_fd = backing_fd;
 	v->lock_fd = -1;
 	v->read_only = read_only;
+	gate_init(v);
 	pthread_rwlock_init(&v->names_lock, NULL);
 	pthread_mutex_init(&v->cache_lock, NULL);
 	pthread_mutex_init(&v->descriptor_lock, NULL);
+	pthread_mutex_init(&v->key_lock, NULL);
+	pthread_cond_init(&v->keeper.wake, NULL);
 	v->state_dir = state_dir ? strdup(state_dir) : NULL;
 	if (state_dir && !v->state_dir) {
 		volume_free(v);
@@ -164,7 +199,7 @@ static int check_empty(int backing_fd)
 	return r;
 }
 
-int volume_create(int backing_fd, enum suite suite, const char *key_uri, const char *state_dir)
+int volume_create(int backing_fd, enum suite suite, const char *key_uri, struct secret *provided, const char *state_dir)
 {
 	struct volume *v = volume_new(backing_fd, false, state_dir);
 	int r = v ? 0 : -ENOMEM;
@@ -178,7 +213,7 @@ int volume_create(int backing_fd, enum suite suite, const char *key_uri, const c
 	if (r == 0) {
 		v->d->clean = true;
 		v->d->next_object = ROOT_OBJECT + 1;
-		r = keys_create(v->d, key_uri, state_dir, &v->keys);
+		r = keys_create(v->d, key_uri, state_dir, &provided, &v->keys);
 	}
 	if (r == 0) { /* after what may be refused: then nothing is left behind */
 		r = store_format(backing_fd);
@@ -196,6 +231,7 @@ int volume_create(int backing_fd, enum suite suite, const char *key_uri, const c
 	if (r == 0) /* the descriptor comes last: without it there is no volume */
 		r = store_descriptor(v);
 	volume_free(v);
+	secret_free(provided);
 	return r;
 }
 
@@ -240,8 +276,8 @@ static int verify_unsynced(void *arg, uint64_t number, uint64_t page)
 	uint64_t block = geometry_block(page);
 	int r = object_get(v, number, &o);
 
-	if (r == -ESTALE || r == -EIO)
-		return 0; /* the object did not get as far as the log; orphans and fsck see to it */
+	if (r == -ESTALE || r == -EIO || r == -EACCES)
+		return 0; /* the object did not get as far as the log; orphans and fsck see to it. A locked one cannot be verified */
 	if (r < 0)
 		return r;
 	bool lost;
@@ -271,7 +307,7 @@ static int remove_companion(void *arg, uint64_t number)
 	struct change ch;
 	int r = object_get(v, number, &o);
 
-	if (r == -EIO || r == -ESTALE)
+	if (r == -EIO || r == -ESTALE || r == -EACCES)
 		return 0;
 	if (r < 0)
 		return r;
@@ -368,13 +404,22 @@ static int open_epoch(struct volume *v, unsigned sync_interval)
 
 static int load_keys(struct volume *v, const struct volume_options *o)
 {
+	AUTO_FREE int *errors = NULL;
 	int r = descriptor_load(v->backing_fd, &v->d);
 
 	if (r < 0)
 		return r;
+	memcpy(v->id, v->d->volume_id, VOLUME_ID_SIZE);
+	v->keeper.poll = o->key_poll ? o->key_poll : KEY_POLL;
+	v->keeper.grace = o->key_grace;
+	v->keeper.flush = o->key_flush;
+	v->keeper.rotate_days = o->key_rotate_days;
 	if (v->state_dir && !o->accept_changes)
 		r = pin_check(v->state_dir, v->backing_fd, v->d);
-	return r < 0 ? r : keys_unlock(v->d, v->state_dir, &v->keys);
+	errors = calloc(v->d->scope_count, sizeof(*errors));
+	if (r == 0)
+		r = errors ? keys_unlock(v->d, v->state_dir, o->recovery, errors, &v->keys) : -ENOMEM;
+	return r < 0 ? r : keeper_begin(v, errors);
 }
 
 int volume_open(int backing_fd, const struct volume_options *o, struct volume **ret)
@@ -489,8 +534,6 @@ void volume_status(struct volume *v, struct volume_status *ret)
 	store_counters(v->store, &c);
 	LOCK_SCOPE(&v->cache_lock);
 	*ret = (struct volume_status){
-		.d = v->d,
-		.epoch = v->d->epoch,
 		.recovered_chunks = v->recovered_chunks,
 		.orphans_removed = v->orphans_removed,
 		.dirty_pages = c.dirty_pages,
@@ -501,7 +544,7 @@ void volume_status(struct volume *v, struct volume_status *ret)
 	};
 }
 
-const struct volume_keys *volume_keys(const struct volume *v)
+void volume_id(const struct volume *v, uint8_t out[static VOLUME_ID_SIZE])
 {
-	return v->keys;
+	memcpy(out, v->id, VOLUME_ID_SIZE);
 }

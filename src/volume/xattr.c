@@ -303,6 +303,7 @@ static bool is_acl(const char *name)
 static int change_xattr(struct volume *v, uint64_t number, const char *name, const void *value, size_t size, int flags,
 			bool kill_sgid)
 {
+	GATE_SCOPE(v);
 	struct object *o;
 	struct change ch;
 	struct meta *m;
@@ -366,6 +367,7 @@ static ssize_t with_blob(struct volume *v, uint64_t number,
 			 ssize_t (*call)(const uint8_t *blob, size_t len, const char *name, void *buf, size_t size),
 			 const char *name, void *buf, size_t size)
 {
+	GATE_SCOPE(v);
 	const uint8_t *blob;
 	struct object *o;
 	size_t len;

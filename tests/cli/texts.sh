@@ -8,9 +8,9 @@ good=0 bad=0
 # Paths, ids, times and numbers that differ from run to run get names.
 normalise() {
 	sed -E -e "s|$TEST_TMP|TMP|g" -e 's/platform-[0-9a-f]{16}/platform-ID/g' -e 's/\b[0-9a-f]{32}\b/ID/g' -e 's/\b[0-9a-f]{16}\b/KEY-ID/g' \
-		-e 's/[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9:]{8} UTC/TIME/' -e 's/by process [0-9]+/by process PID/' \
-		-e 's/"(pid|created)": [0-9]+/"\1": NUMBER/' -e 's/, (io_uring|.dev.fuse), by/, TRANSPORT, by/' \
-		-e 's/"transport": "[^"]*"/"transport": TRANSPORT/' -e 's/[0-9]+ (bytes, )[0-9]+ (pages)/N \1N \2/' \
+		-e 's/[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9:]{8} UTC/TIME/g' -e 's/infrastructure-[0-9a-f]{16}/infrastructure-ID/g' -e 's/by process [0-9]+/by process PID/' \
+		-e 's/"(pid|created|last_rotation|state_since|last_check|next_check)": [0-9]+/"\1": NUMBER/' -e 's/, (io_uring|.dev.fuse), by/, TRANSPORT, by/' \
+		-e 's/"transport": "[^"]*"/"transport": TRANSPORT/' -e 's/\b[0-9]{6}(-[0-9]{6})+/DIGITS/' -e 's/[0-9]+ (bytes, )[0-9]+ (pages)/N \1N \2/' \
 		-e 's/"(dirty_pages|log_bytes|objects_cached|epoch)": [0-9]+/"\1": N/'
 }
 
@@ -71,9 +71,42 @@ text status-file status mnt/.
 text status-object status mnt/f
 text status-object-json status mnt/f --json
 text fsck-live fsck mnt
+text scope-create scope create mnt team --key "file://$TEST_TMP/key"
+text scope-again scope create mnt team
+text scope-name scope create mnt 'a team'
+text scope-second scope create mnt second --infrastructure
+text scope-disable scope disable mnt team
+text scope-list scope list mnt
+text scope-list-json scope list mnt --json
+text scope-enable scope enable mnt team
+text scope-unknown scope disable mnt nobody
+text scope-usage scope destroy mnt team
+text key-show key show mnt
+text key-set key set mnt --scope team --key platform:
+text key-set-missing key set mnt --scope team --key "file://$TEST_TMP/nokey"
+text key-set-usage key set mnt --scope team
+text key-rotate key rotate mnt
+text key-rotate-infrastructure key rotate mnt --infrastructure
+text key-lock key lock mnt --scope team
+text key-locked key set mnt --scope team --key platform:
+text key-unlock key unlock mnt --scope team
+text key-provide-refused key provide mnt --scope team --ttl soon
+text key-no-volume key show full
+printf '%064d' 1 >"$TEST_TMP/provided"
+text key-set-provided key set mnt --scope team --key provided: <"$TEST_TMP/provided"
+text key-lock-provided key lock mnt --scope team
+text key-unlock-provided key unlock mnt --scope team
+printf '%064d' 2 >"$TEST_TMP/provided"
+text key-provide-wrong key provide mnt --scope team <"$TEST_TMP/provided"
+printf '%064d' 1 >"$TEST_TMP/provided"
+text key-provide key provide mnt --scope team --ttl 1000 <"$TEST_TMP/provided"
+printf 'no key' >"$TEST_TMP/provided"
+text key-provide-text key provide mnt --scope team <"$TEST_TMP/provided"
+text key-recovery key recovery mnt
 text umount umount mnt
 text umount-again umount mnt
 
+text mount-recovery-wrong mount b mnt -o recovery <"$TEST_TMP/provided"
 text mount-no-backing mount nowhere mnt
 text mount-no-volume mount full mnt
 text mount-no-mountpoint mount b nowhere

@@ -32,7 +32,7 @@ static struct volume_keys *make_keys(void)
 
 	require(fd >= 0 && write_all(fd, "\xff\xfe binary, so that it is not text", KEY_SIZE) == 0);
 	close(fd);
-	require(keys_create(d, uri, dir, &keys) == 0);
+	require(keys_create(d, uri, dir, NULL, &keys) == 0);
 	unlink(path);
 	rmdir(dir);
 	descriptor_free(d);

@@ -462,7 +462,7 @@ static int make_volume(enum suite suite)
 	if (backing >= 0)
 		close(backing);
 	backing = open(path, O_RDONLY | O_DIRECTORY);
-	return backing < 0 ? -errno : volume_create(backing, suite, key_uri, state);
+	return backing < 0 ? -errno : volume_create(backing, suite, key_uri, NULL, state);
 }
 
 static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)

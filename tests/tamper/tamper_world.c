@@ -257,7 +257,7 @@ void make_world(void *path)
 
 	must(mkdir(path, 0700) == 0, "directory of the volume");
 	fd = open(path, O_RDONLY | O_DIRECTORY);
-	must(volume_create(fd, setup.suite, NULL, setup.state) == 0, "creating the volume");
+	must(volume_create(fd, setup.suite, NULL, NULL, setup.state) == 0, "creating the volume");
 	must(open_volume(path, false, &v) == 0, "opening the volume");
 	shared->nodes[0].number = ROOT_OBJECT;
 	for (unsigned i = 1; i < shared->count; i++)

@@ -25,6 +25,14 @@ static inline struct wrapped_key some_wrapped_key(void)
 	return key;
 }
 
+static inline struct wrapped_key some_sealed_key(void)
+{
+	struct wrapped_key key = { .len = SEALED_KEY_SIZE };
+
+	random_bytes(key.bytes, key.len);
+	return key;
+}
+
 /* Two scopes of different suites, the second with every version of its DEK that there may be. */
 static inline struct descriptor *sample(void)
 {
@@ -45,6 +53,9 @@ static inline struct descriptor *sample(void)
 	d->clean = false;
 	d->epoch = 7;
 	d->platform_version = 3;
+	d->recovery.created = 1700000007;
+	random_bytes(d->recovery.public, sizeof(d->recovery.public));
+	d->recovery.volume_key = some_sealed_key();
 	for (int i = 0; i < 2; i++) {
 		s = &d->scopes[i];
 		s->number = i ? UINT32_MAX : 0;
@@ -54,13 +65,21 @@ static inline struct descriptor *sample(void)
 		s->kek_version = 1 + i;
 		s->suite = i ? SUITE_XTS_GCM : SUITE_XTS_GMAC;
 		s->created = 1700000000 + i;
+		s->rotated = 1700000100 + i;
+		s->disabled = i;
 		s->volume_key = some_wrapped_key();
 		s->dek_count = i ? DEKS_MAX : 1;
 		for (size_t v = 0; v < s->dek_count; v++) {
 			s->deks[v].version = 1 + 3 * v;
+			s->deks[v].created = 1700001000 + (int64_t)v;
 			s->deks[v].dek = some_wrapped_key();
 			if (i)
 				s->deks[v].infra = some_wrapped_key();
+			/* Not all of them are sealed. */
+			if (v % 4 == 0)
+				s->deks[v].recovery = some_sealed_key();
+			if (v % 4 == 0 && i)
+				s->deks[v].infra_recovery = some_sealed_key();
 		}
 	}
 	strcpy(d->scopes[1].infra_kek_id, "infrastructure-00");

@@ -11,7 +11,7 @@
 #include <stdio.h>
 #include <sys/stat.h>
 
-#include <coffer/key.h>
+#include <coffer/manager.h>
 #include <coffer/util.h>
 
 static char scratch[PATH_MAX];

@@ -53,7 +53,7 @@ Test(full, disk)
 	put_file(in_scratch("key"), key, sizeof(key), 0600);
 	snprintf(uri, sizeof(uri), "file://%s", in_scratch("key"));
 	backing = open_dir_at(in_scratch("small"));
-	cr_assert_eq(volume_create(backing, SUITE_XTS_GMAC, uri, in_scratch("state")), 0);
+	cr_assert_eq(volume_create(backing, SUITE_XTS_GMAC, uri, NULL, in_scratch("state")), 0);
 
 	struct volume_options o = { .state_dir = in_scratch("state"), .sync_interval = 1 };
 

@@ -32,7 +32,7 @@ static struct descriptor *volume(enum suite suite, const char *uri, struct volum
 	struct descriptor *d = descriptor_new(suite), *loaded = NULL;
 
 	cr_assert(d);
-	cr_assert_eq(keys_create(d, uri, in_scratch("state"), ret), 0);
+	cr_assert_eq(keys_create(d, uri, in_scratch("state"), NULL, ret), 0);
 	cr_assert_eq(descriptor_store(d, backing, keys_descriptor_mac(*ret)), 0);
 	cr_assert_eq(descriptor_load(backing, &loaded), 0);
 	cr_assert_arr_eq(loaded->scopes, d->scopes, sizeof(*d->scopes));
@@ -40,10 +40,17 @@ static struct descriptor *volume(enum suite suite, const char *uri, struct volum
 	return loaded;
 }
 
+static int open_keys(const struct descriptor *d, const char *state, struct volume_keys **ret)
+{
+	AUTO_FREE int *errors = calloc(d->scope_count, sizeof(*errors));
+
+	return keys_unlock(d, state, NULL, errors, ret);
+}
+
 static int unlock(const struct descriptor *d, const char *state)
 {
 	struct volume_keys *k = NULL;
-	int r = keys_unlock(d, in_scratch("%s", state), &k);
+	int r = open_keys(d, in_scratch("%s", state), &k);
 
 	cr_assert_eq(r == 0, k != NULL);
 	keys_free(k);
@@ -79,7 +86,7 @@ static void create_and_unlock(enum suite suite, const char *uri)
 	cr_assert_str_eq(d->scopes[0].name, "default");
 	cr_assert_str_eq(d->scopes[0].key_uri, uri ? uri : "platform:");
 	cr_assert_eq(d->scopes[0].suite, suite);
-	cr_assert_eq(keys_unlock(d, in_scratch("state"), &k), 0);
+	cr_assert_eq(open_keys(d, in_scratch("state"), &k), 0);
 	expect_same_cryptor(keys_cryptor(made, 0, 1), keys_cryptor(k, 0, 1));
 	cr_assert_eq(keys_current_version(k, 0), 1);
 	cr_assert_eq(keys_current_version(k, 1), 0);
@@ -91,11 +98,11 @@ static void create_and_unlock(enum suite suite, const char *uri)
 	cr_assert_eq(kdf_expand(keys_structure(made), "t", 1, a, sizeof(a)), 0);
 	cr_assert_eq(kdf_expand(keys_structure(k), "t", 1, b, sizeof(b)), 0);
 	cr_assert_arr_eq(a, b, sizeof(a));
-	cr_assert_eq(keys_describe(k, 0, &info), 0);
+	cr_assert_eq(keys_ask(k, 0, &info), 0);
 	cr_assert_str_eq(info.id, d->scopes[0].kek_id);
 	cr_assert_eq(info.version, 1);
 	cr_assert_eq(info.state, KEY_ACTIVE);
-	cr_assert_eq(keys_describe(k, 1, &info), -ENOENT);
+	cr_assert_eq(keys_ask(k, 1, &info), -ENOENT);
 	keys_free(made);
 	keys_free(k);
 	descriptor_free(d);
@@ -133,13 +140,13 @@ Test(keys, create_refuses)
 	struct volume_keys *k = NULL;
 	char uri[2048] = "file:///";
 
-	cr_assert_eq(keys_create(d, "ftp://x", in_scratch("state"), &k), -EINVAL);
+	cr_assert_eq(keys_create(d, "ftp://x", in_scratch("state"), NULL, &k), -EINVAL);
 	cr_assert(logged("ftp://x"));
-	cr_assert_eq(keys_create(d, "file:///nowhere/at/all", in_scratch("state"), &k), -ENOENT);
+	cr_assert_eq(keys_create(d, "file:///nowhere/at/all", in_scratch("state"), NULL, &k), -ENOENT);
 	memset(uri + 8, 'a', 1100);
-	cr_assert_eq(keys_create(d, uri, in_scratch("state"), &k), -EINVAL);
+	cr_assert_eq(keys_create(d, uri, in_scratch("state"), NULL, &k), -EINVAL);
 	d->scopes[0].suite = (enum suite)77;
-	cr_assert_eq(keys_create(d, NULL, in_scratch("state"), &k), -EINVAL);
+	cr_assert_eq(keys_create(d, NULL, in_scratch("state"), NULL, &k), -EINVAL);
 	cr_assert_null(k);
 	descriptor_free(d);
 }
@@ -180,7 +187,7 @@ Test(keys, platform_key_of_another_host)
 	cr_assert_eq(unlock(d, "new host"), -ENOENT);
 	cr_assert(logged("bring the state directory"));
 	cr_assert_eq(access(in_scratch("new host"), F_OK), -1); /* unlocking makes no ring */
-	cr_assert_eq(keys_create(other, NULL, in_scratch("new host"), &elsewhere), 0);
+	cr_assert_eq(keys_create(other, NULL, in_scratch("new host"), NULL, &elsewhere), 0);
 	keys_free(elsewhere);
 	cr_assert_eq(unlock(d, "new host"), -EBADMSG);
 	cr_assert(logged("wrong key"));
@@ -207,7 +214,7 @@ Test(keys, infrastructure_key_of_another_host)
 	keys_free(k);
 	cr_assert_eq(unlock(d, "new host"), -ENOENT);
 	cr_assert(logged("infrastructure-"));
-	cr_assert_eq(keys_create(other, NULL, in_scratch("new host"), &elsewhere), 0);
+	cr_assert_eq(keys_create(other, NULL, in_scratch("new host"), NULL, &elsewhere), 0);
 	keys_free(elsewhere);
 	cr_assert_eq(unlock(d, "new host"), -EBADMSG);
 	cr_assert(logged("wrong key"));
@@ -378,7 +385,7 @@ Test(keys, every_scope_and_version_is_found)
 	struct cryptor *seen[COUNT * DEKS];
 	unsigned n = 0;
 
-	cr_assert_eq(keys_unlock(d, in_scratch("state"), &k), 0);
+	cr_assert_eq(open_keys(d, in_scratch("state"), &k), 0);
 	cr_assert(keys_cryptor(k, 0, 1));
 	for (uint32_t scope = 10; scope <= 10 * COUNT; scope += 10) {
 		cr_assert_eq(keys_current_version(k, scope), 2 * DEKS - 1);
@@ -409,14 +416,17 @@ Test(keys, a_locked_scope_stops_no_other)
 	struct key_info info;
 
 	cr_assert_eq(unlink(in_scratch("scope key")), 0);
-	cr_assert_eq(keys_unlock(d, in_scratch("state"), &k), 0);
+	cr_assert_eq(open_keys(d, in_scratch("state"), &k), 0);
 	cr_assert(keys_cryptor(k, 0, 1));
 	cr_assert_null(keys_cryptor(k, 10, 1));
 	cr_assert_null(keys_cryptor(k, 20, 1));
 	cr_assert_eq(keys_current_version(k, 10), 1);
-	cr_assert_eq(keys_describe(k, 10, &info), 0);
-	cr_assert_eq(info.state, KEY_REVOKED);
-	cr_assert_str_eq(info.id, d->scopes[1].kek_id);
+	cr_assert_eq(keys_access(k, 0, 1), SCOPE_OPEN);
+	cr_assert_eq(keys_access(k, 10, 1), SCOPE_LOCKED);
+	cr_assert_eq(keys_access(k, 10, 2), SCOPE_UNKNOWN);
+	cr_assert_eq(keys_access(k, 10, 0), SCOPE_UNKNOWN);
+	cr_assert_eq(keys_access(k, 11, 1), SCOPE_UNKNOWN);
+	cr_assert_eq(keys_ask(k, 10, &info), -ENOENT);
 	keys_free(k);
 	descriptor_free(d);
 }
@@ -427,14 +437,14 @@ Test(keys, the_default_scope_may_be_the_locked_one)
 	struct volume_keys *k = NULL;
 
 	cr_assert_eq(unlink(in_scratch("key")), 0);
-	cr_assert_eq(keys_unlock(d, in_scratch("state"), &k), 0);
+	cr_assert_eq(open_keys(d, in_scratch("state"), &k), 0);
 	cr_assert_null(keys_cryptor(k, 0, 1));
 	cr_assert(keys_cryptor(k, 10, 1));
 	keys_free(k);
 	k = NULL;
 	/* With its key gone too, nothing is left to serve, though the platform's key would open the structure. */
 	cr_assert_eq(unlink(in_scratch("scope key")), 0);
-	cr_assert_eq(keys_unlock(d, in_scratch("state"), &k), -ENOENT);
+	cr_assert_eq(open_keys(d, in_scratch("state"), &k), -ENOENT);
 	cr_assert_null(k);
 	descriptor_free(d);
 }

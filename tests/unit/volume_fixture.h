@@ -40,7 +40,7 @@ static inline void make_volume(enum suite suite)
 	if (backing >= 0)
 		close(backing);
 	backing = open_dir_at(in_scratch("volume%u", next++));
-	cr_assert_eq(volume_create(backing, suite, uri, in_scratch("state")), 0);
+	cr_assert_eq(volume_create(backing, suite, uri, NULL, in_scratch("state")), 0);
 }
 
 static inline int try_open(bool read_only)

@@ -1,0 +1,63 @@
+/* Changing the keys of an open volume.
+ *
+ * Two kinds of functions. Those that ask key sources may take long: they work on a scope_entry or a descriptor of the caller's,
+ * which is then stored, and on what is not in use yet (struct opened_scope). The caller keeps them apart from each other, but
+ * operations go on meanwhile. Those under "taking effect" change what keys_cryptor finds: they ask nobody, and nothing may use
+ * the keys beside them. All return 0 or -errno as in coffer/key.h, and have logged why; on failure nothing was changed.
+ */
+#ifndef COFFER_MANAGER_H
+#define COFFER_MANAGER_H
+
+#include <coffer/key.h>
+
+/* ---- opening: asks ---- */
+/* Finds the volume key, checks the descriptor's MAC, and opens every scope that can be had. `errors`, one for each scope, says why
+ * the others are locked; -ENOKEY: it is disabled, or its key must be provided. Fails if none is open, with the error of the first;
+ * but one of those two may be the only one. `recovery` (NULL: none) is taken over: the recovery key, for scopes whose source is
+ * gone. */
+int keys_unlock(const struct descriptor *d, const char *state_dir, struct secret **recovery, int *errors,
+		struct volume_keys **ret);
+/* Has a scope's keys unwrapped, by `provided` (taken over; NULL: by its source, or the recovery key). -ENOKEY (not logged): its key
+ * must be provided. What the recovery key lacks of it is sealed in *s, and *ret_sealed says so. */
+struct opened_scope;
+int keys_open_scope(const struct volume_keys *k, const struct descriptor *d, struct scope_entry *s,
+		    struct secret **provided, struct opened_scope **ret, bool *ret_sealed);
+void opened_scope_free(struct opened_scope *o); /* NULL is fine */
+/* What its source says of an open scope's key. -ENOENT: the scope is locked, or was opened by the recovery key. */
+int keys_ask(const struct volume_keys *k, uint32_t scope, struct key_info *ret);
+bool keys_has_source(const struct volume_keys *k, uint32_t scope); /* open, and not by the recovery key */
+
+/* ---- changing: asks, the old key first ---- */
+/* A new scope, with a first DEK: fills in *ret, whose name and suite are set. */
+int keys_new_scope(const struct volume_keys *k, const struct descriptor *d, const char *uri, struct secret **provided,
+		   struct scope_entry *ret, struct opened_scope **ret_opened);
+/* Wraps a scope's keys by another source, or (`uri` NULL) by what its source now uses: *s is changed, which must be open. The old key
+ * must be active and open every DEK. *ret_source goes to keys_take_source once *s is stored. */
+struct opened_source;
+int keys_rewrap(const struct volume_keys *k, struct scope_entry *s, const char *uri, struct secret **provided,
+		struct opened_source **ret_source);
+void opened_source_free(struct opened_source *s); /* NULL is fine */
+/* Makes a new version of a key that is made here. -EOPNOTSUPP: its owner does that. */
+int keys_rotate(const struct volume_keys *k, uint32_t scope);
+enum platform_key { PLATFORM_KEY, INFRASTRUCTURE_KEY };
+int platform_rotate(const char *state_dir, enum platform_key key);
+int platform_describe_key(const char *state_dir, enum platform_key key, struct key_info *ret); /* -ENOENT: no ring */
+/* The same for what only the platform's keys wrap: the volume's copy of the volume key; a scope's infrastructure DEKs. Both
+ * change nothing and return 0 if that is by the newest version already. */
+int keys_rewrap_platform(const struct volume_keys *k, struct descriptor *d);
+int keys_rewrap_infrastructure(const struct volume_keys *k, struct scope_entry *s);
+/* Seals the volume key and the DEKs of all open scopes for a recovery key; one before it opens nothing any more. Scopes with a
+ * provided key are left out: nobody but its owner has that key. */
+int keys_seal_recovery(const struct volume_keys *k, struct descriptor *d, const uint8_t public[static PUBLIC_KEY_SIZE]);
+
+/* ---- taking effect: asks nobody ---- */
+/* Room for the scopes and versions of `d`, which has all that were there before. Those that are new are locked. */
+int keys_make_room(struct volume_keys *k, const struct descriptor *d);
+void keys_take_scope(struct volume_keys *k, struct opened_scope **o);
+void keys_take_source(struct volume_keys *k, uint32_t scope, struct opened_source **s);
+void keys_set_flushing(struct volume_keys *k, uint32_t scope, bool flushing);
+void keys_lock(struct volume_keys *k, uint32_t scope); /* wipes its cryptors, and lets go of its source */
+
+#define PROVIDED_URI "provided:"
+
+#endif

@@ -1,0 +1,99 @@
+/* coffer scope */
+#include <stdio.h>
+
+#include "commands.h"
+
+struct scope_options {
+	const char *key, *integrity;
+	bool infrastructure, json;
+};
+
+static enum exit_code create_scope(const struct config *c, const char *path, const char *name,
+				   const struct scope_options *o)
+{
+	const char *uri = o->key ? o->key : "platform:", *integrity = o->integrity ? o->integrity : "gmac";
+	struct secret *key = NULL;
+	enum exit_code code = start_crypto();
+
+	if (strcmp(integrity, "gmac") != 0 && strcmp(integrity, "none") != 0) {
+		log_error("--integrity is gmac or none, not '%s'", integrity);
+		return EXIT_USAGE;
+	}
+	if (o->infrastructure && strcmp(integrity, "none") == 0) {
+		log_error("--infrastructure cannot go with --integrity none");
+		return EXIT_USAGE;
+	}
+	if (code == EXIT_DONE && strcmp(uri, PROVIDED_URI) == 0)
+		code = read_key(&key);
+	if (code != EXIT_DONE)
+		return code;
+	return ask_daemon(c, path,
+			  json_pack("{s:s, s:s, s:s, s:s, s:b}", "verb", "scope-create", "scope", name, "key", uri,
+				    "integrity", integrity, "infrastructure", o->infrastructure),
+			  key, NULL);
+}
+
+static enum exit_code enable(const struct config *c, const char *path, const char *name, bool enabled)
+{
+	return ask_daemon(c, path,
+			  json_pack("{s:s, s:s, s:b}", "verb", "scope-enable", "scope", name, "enabled", enabled), NULL,
+			  NULL);
+}
+
+static enum exit_code list(const struct config *c, const char *path, bool json)
+{
+	json_t *answer = NULL, *scope;
+	enum exit_code code = ask_daemon(c, path, json_pack("{s:s}", "verb", "status"), NULL, &answer);
+	const json_t *scopes = json_object_get(answer, "scopes");
+	size_t i;
+
+	if (code == EXIT_DONE && json)
+		json_dumpf(scopes, stdout, JSON_INDENT(2)), putchar('\n');
+	else if (code == EXIT_DONE)
+		json_array_foreach(scopes, i, scope) print_scope(scope);
+	json_decref(answer);
+	return code;
+}
+
+enum exit_code command_scope(int argc, char **argv)
+{
+	enum { OPTION_KEY = 1, OPTION_INFRASTRUCTURE, OPTION_INTEGRITY, OPTION_JSON };
+	static const struct option options[] = {
+		{ "key", required_argument, NULL, OPTION_KEY },
+		{ "infrastructure", no_argument, NULL, OPTION_INFRASTRUCTURE },
+		{ "integrity", required_argument, NULL, OPTION_INTEGRITY },
+		{ "json", no_argument, NULL, OPTION_JSON },
+		COMMON_OPTIONS,
+	};
+	struct arguments a = { .command = "scope" };
+	struct scope_options o = { 0 };
+	enum exit_code code;
+	struct config c;
+	int option;
+
+	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		if (option == OPTION_KEY)
+			o.key = optarg;
+		else if (option == OPTION_INFRASTRUCTURE)
+			o.infrastructure = true;
+		else if (option == OPTION_INTEGRITY)
+			o.integrity = optarg;
+		else if (option == OPTION_JSON)
+			o.json = true;
+		else if (!take_common_option(&a, option))
+			return usage_error(a.command);
+	}
+	if (!take_arguments(&a, argc, 2, 3, &c, &code))
+		return code;
+	const char *verb = argv[optind], *path = argv[optind + 1], *name = argv[optind + 2];
+
+	if (strcmp(verb, "list") == 0 && !name)
+		return list(&c, path, o.json);
+	if (strcmp(verb, "create") == 0 && name)
+		return create_scope(&c, path, name, &o);
+	if (strcmp(verb, "enable") == 0 && name)
+		return enable(&c, path, name, true);
+	if (strcmp(verb, "disable") == 0 && name)
+		return enable(&c, path, name, false);
+	return usage_error(a.command);
+}

@@ -1,0 +1,241 @@
+/* Changing what wraps the keys of a volume. No data is touched, and nothing here is written: the caller stores the descriptor, and
+ * only then lets go of the old. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include <coffer/util.h>
+
+#include "keys.h"
+#include "provider.h"
+
+static void secrets_free(struct secret **s, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		secret_free(s[i]);
+}
+
+/* ---- wrapping ---- */
+
+/* Wraps one key, and looks whether it comes back: the other copy of it is about to be given up. *used must not change on the way. */
+static int wrap_checked(const struct opened_source *o, const struct secret *key, struct key_info *used,
+			struct wrapped_key *ret)
+{
+	AUTO_SECRET struct secret *back = NULL;
+	struct key_info by = { 0 };
+	struct wrapped_key wrapped = { 0 };
+	int r = o->provider->wrap(o->source, key, &by, &wrapped);
+
+	if (!r && used->version && (used->version != by.version || strcmp(used->id, by.id) != 0))
+		r = -EAGAIN; /* a new version came in between; the next attempt finds it settled */
+	if (!r)
+		r = o->provider->unwrap(o->source, by.id, by.version, &wrapped, &back);
+	if (!r && (secret_size(back) != secret_size(key) ||
+		   !equal_in_constant_time(secret_bytes(back), secret_bytes(key), secret_size(key))))
+		r = -EIO;
+	if (r)
+		return r;
+	*used = by;
+	*ret = wrapped;
+	return 0;
+}
+
+int source_wrap_scope(const struct volume_keys *k, const struct opened_source *o, struct secret *const *deks,
+		      struct scope_entry *s)
+{
+	struct key_info used = { 0 };
+	int r = wrap_checked(o, k->volume_key, &used, &s->volume_key);
+
+	for (size_t i = 0; i < s->dek_count && !r; i++)
+		r = wrap_checked(o, deks[i], &used, &s->deks[i].dek);
+	if (r) {
+		log_error("scope %s: %s cannot wrap its keys: %s", s->name, s->key_uri, strerror(-r));
+		return r;
+	}
+	memcpy(s->kek_id, used.id, sizeof(s->kek_id));
+	s->kek_version = used.version;
+	s->rotated = time(NULL);
+	return 0;
+}
+
+int wrap_infrastructure(const struct volume_keys *k, struct secret *const *infra, struct scope_entry *s)
+{
+	struct opened_source *o = NULL;
+	struct key_info used = { 0 };
+	int r = source_open(INFRASTRUCTURE_URI, k->state_dir, NULL, &o);
+
+	for (size_t i = 0; i < s->dek_count && !r; i++)
+		r = wrap_checked(o, infra[i], &used, &s->deks[i].infra);
+	opened_source_free(o);
+	if (r)
+		return r;
+	memcpy(s->infra_kek_id, used.id, sizeof(s->infra_kek_id));
+	s->infra_kek_version = used.version;
+	return 0;
+}
+
+/* ---- the scope's own source ---- */
+
+/* The old key is asked for first: whoever may not use it any more does not take the data along to another one. */
+static int ask_old(const struct opened_source *old, const struct scope_entry *s)
+{
+	struct key_info info;
+	int r = old->provider->describe(old->source, &info);
+
+	if (!r && info.state != KEY_ACTIVE) {
+		log_error("scope %s: its present key, %s of %s, is %s: nothing was changed", s->name, s->kek_id,
+			  s->key_uri, info.state == KEY_REVOKED ? "not to be used any more" : "out of reach");
+		r = info.state == KEY_REVOKED ? -EACCES : -EHOSTUNREACH;
+	}
+	return r;
+}
+
+static int rewrap(const struct volume_keys *k, const struct opened_source *old, const struct opened_source *new,
+		  struct scope_entry *s, const char *uri)
+{
+	struct secret *deks[DEKS_MAX] = { 0 }, *infra[DEKS_MAX] = { 0 };
+	int r = 0;
+
+	for (size_t i = 0; i < s->dek_count && !r; i++)
+		r = unwrap_dek(k, old, s, i, &deks[i], &infra[i]);
+	if (!r && uri)
+		snprintf(s->key_uri, sizeof(s->key_uri), "%s", uri);
+	if (!r)
+		r = source_wrap_scope(k, new, deks, s);
+	/* What the recovery key opened may be of a host whose ring is gone: it is wrapped by this one's. */
+	if (!r && !old && s->suite == SUITE_XTS_GCM)
+		r = wrap_infrastructure(k, infra, s);
+	secrets_free(deks, DEKS_MAX);
+	secrets_free(infra, DEKS_MAX);
+	return r;
+}
+
+static int open_new(const struct volume_keys *k, const struct scope_entry *s, const char *uri, struct secret **provided,
+		    struct opened_source **ret)
+{
+	int r = source_open(uri, k->state_dir, provided, ret);
+
+	if (r == -ENOKEY)
+		log_error("scope %s: the key for %s must be handed over with the command", s->name, uri);
+	return r;
+}
+
+int keys_rewrap(const struct volume_keys *k, struct scope_entry *s, const char *uri, struct secret **provided,
+		struct opened_source **ret_source)
+{
+	struct scope_keys *sk = keys_scope(k, s->number);
+	struct scope_entry next = *s;
+	struct opened_source *new = NULL;
+	int r = keys_access(k, s->number, s->deks[0].version) == SCOPE_OPEN ? 0 : -ENOKEY;
+
+	*ret_source = NULL;
+	if (r)
+		log_error("scope %s is locked: its keys can be changed when it is unlocked", s->name);
+	if (!r && uri && strlen(uri) >= sizeof(s->key_uri)) {
+		log_error("the URI of a key source is limited to %zu bytes", sizeof(s->key_uri) - 1);
+		r = -EINVAL;
+	}
+	if (!r && sk->source)
+		r = ask_old(sk->source, s);
+	if (!r && !uri && !sk->source) {
+		log_error("scope %s was opened by the recovery key: set a key source for it first", s->name);
+		r = -ENOKEY;
+	}
+	if (!r && uri)
+		r = open_new(k, s, uri, provided, &new);
+	if (!r)
+		r = rewrap(k, sk->source, new ? new : sk->source, &next, uri);
+	/* What is provided is nobody else's: nothing of it stays sealed for the recovery key. */
+	for (size_t i = 0; !r && !strcmp(next.key_uri, PROVIDED_URI) && i < next.dek_count; i++)
+		next.deks[i].recovery = next.deks[i].infra_recovery = (struct wrapped_key){ 0 };
+	if (r) {
+		opened_source_free(new);
+		return r;
+	}
+	*s = next;
+	*ret_source = new;
+	return 0;
+}
+
+int keys_rotate(const struct volume_keys *k, uint32_t scope)
+{
+	const struct scope_keys *sk = keys_scope(k, scope);
+
+	if (!sk || !sk->source)
+		return -ENOKEY;
+	return sk->source->provider->rotate ? sk->source->provider->rotate(sk->source->source) : -EOPNOTSUPP;
+}
+
+/* ---- the platform's keys ---- */
+
+static const char *platform_uri(enum platform_key key)
+{
+	return key == PLATFORM_KEY ? PLATFORM_URI : INFRASTRUCTURE_URI;
+}
+
+int platform_rotate(const char *state_dir, enum platform_key key)
+{
+	struct opened_source *o = NULL;
+	int r = source_open(platform_uri(key), state_dir, NULL, &o);
+
+	if (!r)
+		r = o->provider->rotate(o->source);
+	opened_source_free(o);
+	return r;
+}
+
+int platform_describe_key(const char *state_dir, enum platform_key key, struct key_info *ret)
+{
+	struct opened_source *o = NULL;
+	int r = source_open(platform_uri(key), state_dir, NULL, &o);
+
+	if (!r)
+		r = o->provider->describe(o->source, ret);
+	opened_source_free(o);
+	return r;
+}
+
+static bool opens_volume_key(const struct volume_keys *k, const struct opened_source *o, const struct descriptor *d)
+{
+	AUTO_SECRET struct secret *key = NULL;
+
+	return !o->provider->unwrap(o->source, NULL, d->platform_version, &d->platform_volume_key, &key) &&
+	       secret_size(key) == KEY_SIZE &&
+	       equal_in_constant_time(secret_bytes(key), secret_bytes(k->volume_key), KEY_SIZE);
+}
+
+int keys_rewrap_platform(const struct volume_keys *k, struct descriptor *d)
+{
+	struct opened_source *o = NULL;
+	struct key_info info = { 0 }, used = { 0 };
+	int r = source_open(PLATFORM_URI, k->state_dir, NULL, &o);
+
+	if (!r && (o->provider->describe(o->source, &info) || info.version != d->platform_version ||
+		   !opens_volume_key(k, o, d)))
+		r = wrap_checked(o, k->volume_key, &used, &d->platform_volume_key);
+	if (!r && used.version)
+		d->platform_version = used.version;
+	opened_source_free(o);
+	return r;
+}
+
+int keys_rewrap_infrastructure(const struct volume_keys *k, struct scope_entry *s)
+{
+	struct secret *infra[DEKS_MAX] = { 0 };
+	struct scope_entry next = *s;
+	struct key_info info;
+	int r = s->suite == SUITE_XTS_GCM ? platform_describe_key(k->state_dir, INFRASTRUCTURE_KEY, &info) : -ENOENT;
+
+	if (r == -ENOENT || (!r && info.version == s->infra_kek_version && !strcmp(info.id, s->infra_kek_id)))
+		return 0;
+	for (size_t i = 0; i < s->dek_count && !r; i++)
+		r = unwrap_infrastructure(k, s, i, &infra[i]);
+	if (!r)
+		r = wrap_infrastructure(k, infra, &next);
+	secrets_free(infra, DEKS_MAX);
+	if (!r)
+		*s = next;
+	return r;
+}

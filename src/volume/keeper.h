@@ -1,0 +1,49 @@
+/* What scopes.c, keeper.c and keys.c share. key_lock is held in everything here. */
+#ifndef COFFER_VOLUME_KEEPER_H
+#define COFFER_VOLUME_KEEPER_H
+
+#include <coffer/manager.h>
+#include <coffer/volume_keys.h>
+
+#include "internal.h"
+
+/* What is known of a scope beside its descriptor. descriptor_lock; changed with key_lock held too. */
+struct scope_status {
+	uint32_t number;
+	enum scope_state state;
+	bool open;
+	int64_t since, checked, until;
+};
+
+/* A copy of a scope's entry. -ENOENT. */
+int keeper_entry(struct volume *v, uint32_t scope, struct scope_entry *ret);
+struct scope_status keeper_status(struct volume *v, uint32_t scope);
+void keeper_set_state(struct volume *v, uint32_t scope, enum scope_state state, bool open, int64_t until);
+void keeper_note_check(struct volume *v, uint32_t scope); /* its source has been asked just now */
+/* When the volume is opened: `errors` as keys_unlock filled them in. */
+int keeper_begin(struct volume *v, const int *errors);
+int keeper_statuses_make(struct volume *v); /* one for each scope of the descriptor; those that are there stay */
+
+/* Stores an entry in place of its scope's, or as a new one's. */
+int keeper_store(struct volume *v, const struct scope_entry *s);
+/* Stores a whole descriptor, made from a copy of the present one; takes it over. descriptor_lock is held. */
+int keeper_store_descriptor(struct volume *v, struct descriptor *next);
+
+/* Flushes and wipes an open scope, and leaves it in `state`. */
+void keeper_lock_scope(struct volume *v, uint32_t scope, enum scope_state state);
+/* Opens a locked scope. On failure it is in the state that the error means. */
+int keeper_open_scope(struct volume *v, uint32_t scope, struct secret **provided);
+/* Brings what wraps a scope's keys up to its source's newest key; `uri` not NULL: to another source. */
+int keeper_rewrap(struct volume *v, uint32_t scope, const char *uri, struct secret **provided);
+int keeper_rewrap_platform(struct volume *v);
+int keeper_rewrap_infrastructure(struct volume *v, uint32_t scope);
+
+void keeper_poll(struct volume *v); /* asks everybody now */
+
+/* drop.c: has the kernel forget a scope that is being flushed, for so many seconds at most; then, locked, for good. */
+struct drop;
+struct drop *drop_start(struct volume *v, uint32_t scope); /* NULL: there is nothing, or no memory */
+void drop_wait(struct drop *d, unsigned seconds);
+void drop_finish(struct volume *v, uint32_t scope, struct drop *d);
+
+#endif

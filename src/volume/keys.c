@@ -1,0 +1,261 @@
+/* What administrators do with the keys of an open volume. */
+#include <errno.h>
+#include <time.h>
+
+#include <coffer/util.h>
+
+#include "keeper.h"
+
+int volume_scope_number(struct volume *v, const char *name, uint32_t *ret)
+{
+	LOCK_SCOPE(&v->descriptor_lock);
+	const struct scope_entry *s = descriptor_scope_named(v->d, name);
+
+	if (!s) {
+		log_error("there is no scope %s", name);
+		return -ENOENT;
+	}
+	*ret = s->number;
+	return 0;
+}
+
+/* ---- scopes ---- */
+
+static int check_name(const char *name)
+{
+	size_t len = strlen(name);
+
+	if (len && len < sizeof(((struct scope_entry *)0)->name) &&
+	    strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.") == len)
+		return 0;
+	log_error("a scope's name is made of up to 63 letters, digits, dots, dashes and underscores");
+	return -EINVAL;
+}
+
+static int begin_scope(const struct descriptor *d, const char *name, enum suite suite, struct scope_entry *ret)
+{
+	int r = check_name(name);
+
+	if (r < 0)
+		return r;
+	if (descriptor_scope_named(d, name)) {
+		log_error("there is a scope %s already", name);
+		return -EEXIST;
+	}
+	if (d->scope_count == SCOPES_MAX) {
+		log_error("a volume has %d scopes at most", SCOPES_MAX);
+		return -ENOSPC;
+	}
+	*ret = (struct scope_entry){ .number = d->scopes[d->scope_count - 1].number + 1, .suite = suite };
+	strcpy(ret->name, name);
+	return 0;
+}
+
+/* Its place is made first: then nothing can fail once it is stored. */
+static int take_new_scope(struct volume *v, struct descriptor *d, const struct scope_entry *s, struct opened_scope **o)
+{
+	struct scope_entry *more = realloc(d->scopes, (d->scope_count + 1) * sizeof(*more));
+	int r;
+
+	if (!more)
+		return -ENOMEM;
+	d->scopes = more;
+	d->scopes[d->scope_count++] = *s;
+	gate_close(v);
+	r = keys_make_room(v->keys, d);
+	gate_open(v);
+	if (r == 0)
+		r = keeper_store(v, s);
+	if (r == 0)
+		r = keeper_statuses_make(v);
+	if (r < 0)
+		return r;
+	gate_close(v);
+	keys_take_scope(v->keys, o);
+	gate_open(v);
+	keeper_set_state(v, s->number, STATE_ACTIVE, true, 0);
+	return 0;
+}
+
+int volume_scope_create(struct volume *v, const char *name, const char *uri, enum suite suite, struct secret *provided)
+{
+	LOCK_SCOPE(&v->key_lock);
+	struct descriptor *d = volume_descriptor(v);
+	struct opened_scope *o = NULL;
+	struct scope_entry s;
+	int r = d ? begin_scope(d, name, suite, &s) : -ENOMEM;
+
+	if (r == 0)
+		r = keys_new_scope(v->keys, d, uri, &provided, &s, &o);
+	if (r == 0)
+		r = take_new_scope(v, d, &s, &o);
+	if (r == 0)
+		log_notice("scope %s was made, number %u, its key is %s", name, s.number, uri);
+	opened_scope_free(o);
+	descriptor_free(d);
+	secret_free(provided);
+	return r;
+}
+
+int volume_scope_enable(struct volume *v, uint32_t scope, bool enabled)
+{
+	LOCK_SCOPE(&v->key_lock);
+	struct scope_entry s;
+	int r = keeper_entry(v, scope, &s);
+
+	if (r < 0)
+		return r;
+	if (s.disabled != !enabled) {
+		s.disabled = !enabled;
+		r = keeper_store(v, &s);
+	}
+	if (r < 0)
+		return r;
+	if (!enabled) {
+		if (keeper_status(v, scope).open)
+			keeper_lock_scope(v, scope, STATE_DISABLED);
+		else
+			keeper_set_state(v, scope, STATE_DISABLED, false, 0);
+		return 0;
+	}
+	if (keeper_status(v, scope).open)
+		return 0;
+	r = keeper_open_scope(v, scope, NULL);
+	return r == -ENOKEY ? 0 : r; /* enabled, and its key is to be provided */
+}
+
+/* ---- keys ---- */
+
+static int check_enabled(struct volume *v, uint32_t scope)
+{
+	struct scope_entry s;
+	int r = keeper_entry(v, scope, &s);
+
+	if (r == 0 && s.disabled) {
+		log_error("scope %s is disabled: coffer scope enable", s.name);
+		r = -EKEYREVOKED;
+	}
+	return r;
+}
+
+int volume_key_set(struct volume *v, uint32_t scope, const char *uri, struct secret *provided)
+{
+	LOCK_SCOPE(&v->key_lock);
+	bool recovered = keeper_status(v, scope).state == STATE_RECOVERED;
+	int r = keeper_rewrap(v, scope, uri, &provided);
+
+	/* With the host that made the volume its platform key is gone, too. */
+	if (r == 0 && recovered)
+		r = keeper_rewrap_platform(v);
+	secret_free(provided);
+	return r;
+}
+
+int volume_key_rotate(struct volume *v, uint32_t scope)
+{
+	LOCK_SCOPE(&v->key_lock);
+	int r = v->read_only ? -EROFS : keys_rotate(v->keys, scope);
+
+	/* Where its owner made a new version, that is taken. */
+	if (r == 0 || r == -EOPNOTSUPP || r == -ENOKEY)
+		r = keeper_rewrap(v, scope, NULL, NULL);
+	return r == 0 ? keeper_rewrap_platform(v) : r;
+}
+
+int volume_key_rotate_infrastructure(struct volume *v)
+{
+	LOCK_SCOPE(&v->key_lock);
+	struct descriptor *d = volume_descriptor(v);
+	int r = !d ? -ENOMEM : v->read_only ? -EROFS : platform_rotate(v->state_dir, INFRASTRUCTURE_KEY);
+
+	for (size_t i = 0; r == 0 && i < d->scope_count; i++)
+		if (keeper_status(v, d->scopes[i].number).open)
+			r = keeper_rewrap_infrastructure(v, d->scopes[i].number);
+	descriptor_free(d);
+	return r;
+}
+
+int volume_key_lock(struct volume *v, uint32_t scope)
+{
+	LOCK_SCOPE(&v->key_lock);
+	struct scope_entry s;
+	int r = keeper_entry(v, scope, &s);
+	bool provided = r == 0 && !strcmp(s.key_uri, PROVIDED_URI);
+	enum scope_state state = s.disabled ? STATE_DISABLED : provided ? STATE_UNPROVIDED : STATE_LOCKED;
+
+	if (r < 0)
+		return r;
+	if (keeper_status(v, scope).open)
+		keeper_lock_scope(v, scope, state);
+	else
+		keeper_set_state(v, scope, state, false, 0);
+	return 0;
+}
+
+int volume_key_unlock(struct volume *v, uint32_t scope)
+{
+	LOCK_SCOPE(&v->key_lock);
+	int r = check_enabled(v, scope);
+
+	if (r == 0 && !keeper_status(v, scope).open)
+		r = keeper_open_scope(v, scope, NULL);
+	if (r == -ENOKEY)
+		log_error("the scope's key must be provided: coffer key provide");
+	return r;
+}
+
+int volume_key_provide(struct volume *v, uint32_t scope, struct secret *key, unsigned seconds)
+{
+	LOCK_SCOPE(&v->key_lock);
+	struct opened_scope *o = NULL;
+	struct scope_entry s;
+	bool sealed;
+	int r = check_enabled(v, scope);
+
+	if (r == 0)
+		r = keeper_entry(v, scope, &s);
+	if (r == 0 && strcmp(s.key_uri, PROVIDED_URI) != 0) {
+		log_error("scope %s has a key source of its own, %s", s.name, s.key_uri);
+		r = -EINVAL;
+	}
+	/* The right key for an open scope gives it more time; a wrong one changes nothing. */
+	if (r == 0)
+		r = keys_open_scope(v->keys, v->d, &s, &key, &o, &sealed);
+	if (r == 0) {
+		gate_close(v);
+		cache_drop(v, scope);
+		keys_take_scope(v->keys, &o);
+		gate_open(v);
+		keeper_set_state(v, scope, STATE_ACTIVE, true, seconds ? time(NULL) + seconds : 0);
+		pthread_cond_signal(&v->keeper.wake); /* it may be due before the next poll */
+	}
+	opened_scope_free(o);
+	secret_free(key);
+	return r;
+}
+
+/* ---- recovery ---- */
+
+int volume_key_recovery(struct volume *v, const uint8_t public[static PUBLIC_KEY_SIZE], unsigned *ret_left)
+{
+	LOCK_SCOPE(&v->key_lock);
+	struct descriptor *next = volume_descriptor(v), *now;
+	int r = next ? keys_seal_recovery(v->keys, next, public) : -ENOMEM;
+
+	*ret_left = 0;
+	for (size_t i = 0; r == 0 && i < next->scope_count; i++)
+		*ret_left += !next->scopes[i].deks[0].recovery.len;
+	if (r == 0) {
+		LOCK_SCOPE(&v->descriptor_lock);
+		now = descriptor_copy(v->d); /* numbers may have been reserved meanwhile; scopes not, under key_lock */
+		if (now) {
+			now->recovery = next->recovery;
+			memcpy(now->scopes, next->scopes, now->scope_count * sizeof(*now->scopes));
+		}
+		r = now ? keeper_store_descriptor(v, now) : -ENOMEM;
+	}
+	descriptor_free(next);
+	if (r == 0)
+		log_notice("the volume has a new recovery key");
+	return r;
+}

@@ -1,0 +1,181 @@
+/* What is known of scopes, beside the descriptor and in it; and how the descriptor is replaced by one with other keys. */
+#include <errno.h>
+#include <time.h>
+
+#include <coffer/util.h>
+
+#include "keeper.h"
+
+const char *scope_state_name(enum scope_state s)
+{
+	static const char *const names[] = {
+		[STATE_ACTIVE] = "active",           [STATE_RECOVERED] = "recovered",
+		[STATE_UNREACHABLE] = "unreachable", [STATE_REVOKED] = "revoked",
+		[STATE_LOCKED] = "locked",           [STATE_DISABLED] = "disabled",
+		[STATE_UNPROVIDED] = "unprovided",
+	};
+
+	return names[s];
+}
+
+/* ---- what is known ---- */
+
+static struct scope_status *find_status(struct volume *v, uint32_t scope)
+{
+	for (size_t i = 0; i < v->status_count; i++)
+		if (v->statuses[i].number == scope)
+			return &v->statuses[i];
+	return NULL;
+}
+
+int keeper_statuses_make(struct volume *v)
+{
+	LOCK_SCOPE(&v->descriptor_lock);
+	struct scope_status *made = calloc(v->d->scope_count, sizeof(*made));
+
+	if (!made)
+		return -ENOMEM;
+	for (size_t i = 0; i < v->d->scope_count; i++) {
+		const struct scope_status *old = find_status(v, v->d->scopes[i].number);
+
+		made[i] = old ? *old
+			      : (struct scope_status){ .number = v->d->scopes[i].number, .state = STATE_UNREACHABLE };
+	}
+	free(v->statuses);
+	v->statuses = made;
+	v->status_count = v->d->scope_count;
+	return 0;
+}
+
+int keeper_entry(struct volume *v, uint32_t scope, struct scope_entry *ret)
+{
+	LOCK_SCOPE(&v->descriptor_lock);
+	const struct scope_entry *s = descriptor_scope(v->d, scope);
+
+	if (!s)
+		return -ENOENT;
+	*ret = *s;
+	return 0;
+}
+
+struct scope_status keeper_status(struct volume *v, uint32_t scope)
+{
+	LOCK_SCOPE(&v->descriptor_lock);
+	const struct scope_status *s = find_status(v, scope);
+
+	return s ? *s : (struct scope_status){ .number = scope, .state = STATE_UNREACHABLE };
+}
+
+void keeper_set_state(struct volume *v, uint32_t scope, enum scope_state state, bool open, int64_t until)
+{
+	LOCK_SCOPE(&v->descriptor_lock);
+	struct scope_status *s = find_status(v, scope);
+	const struct scope_entry *e = descriptor_scope(v->d, scope);
+
+	if (!s || !e)
+		return;
+	if (s->state != state || s->open != open) {
+		s->since = time(NULL);
+		log_line(state == STATE_ACTIVE ? LOG_LEVEL_NOTICE : LOG_LEVEL_WARNING, "scope %s is %s: %s", e->name,
+			 open ? "open" : "closed to everybody", scope_state_name(state));
+	}
+	s->state = state;
+	s->open = open;
+	s->until = until;
+}
+
+void keeper_note_check(struct volume *v, uint32_t scope)
+{
+	LOCK_SCOPE(&v->descriptor_lock);
+	struct scope_status *s = find_status(v, scope);
+
+	if (s)
+		s->checked = time(NULL);
+}
+
+int volume_scope(struct volume *v, uint32_t number, struct scope_view *ret)
+{
+	LOCK_SCOPE(&v->descriptor_lock);
+	const struct scope_entry *e = descriptor_scope(v->d, number);
+	const struct scope_status *s = find_status(v, number);
+
+	if (!e || !s)
+		return -ENOENT;
+	*ret = (struct scope_view){
+		.entry = *e,
+		.state = s->state,
+		.open = s->open,
+		.since = s->since,
+		.checked = s->checked,
+		.until = s->until,
+	};
+	if (v->keeper.runs && s->state != STATE_LOCKED && s->state != STATE_DISABLED && s->state != STATE_UNPROVIDED)
+		ret->next_check = (s->checked ? s->checked : s->since) + v->keeper.poll;
+	return 0;
+}
+
+struct descriptor *volume_descriptor(struct volume *v)
+{
+	LOCK_SCOPE(&v->descriptor_lock);
+
+	return descriptor_copy(v->d);
+}
+
+/* ---- storing ---- */
+
+static bool same_sources(const struct descriptor *a, const struct descriptor *b)
+{
+	if (a->scope_count != b->scope_count)
+		return false;
+	for (size_t i = 0; i < a->scope_count; i++)
+		if (a->scopes[i].number != b->scopes[i].number || strcmp(a->scopes[i].key_uri, b->scopes[i].key_uri))
+			return false;
+	return true;
+}
+
+/* The pin announces what is to come, so that a crash at any instant leaves a descriptor that it accepts. */
+int keeper_store_descriptor(struct volume *v, struct descriptor *next)
+{
+	int r = v->read_only || store_failed(v->store) ? -EROFS : 0;
+
+	if (r == -EROFS)
+		log_error("the volume is read-only: its keys cannot be changed");
+	if (r == 0 && v->state_dir && !same_sources(v->d, next))
+		r = pin_prepare(v->state_dir, v->backing_fd, v->d, next);
+	if (r == 0)
+		r = descriptor_store(next, v->backing_fd, keys_descriptor_mac(v->keys));
+	if (r < 0) {
+		descriptor_free(next);
+		return r;
+	}
+	descriptor_free(v->d);
+	v->d = next;
+	/* If this fails the pin still accepts it, as announced; what is wrong has been logged. */
+	if (v->state_dir)
+		(void)pin_update(v->state_dir, v->backing_fd, v->d);
+	return 0;
+}
+
+int keeper_store(struct volume *v, const struct scope_entry *s)
+{
+	LOCK_SCOPE(&v->descriptor_lock);
+	struct descriptor *next = descriptor_copy(v->d);
+	struct scope_entry *more;
+
+	if (!next)
+		return -ENOMEM;
+	for (size_t i = 0; i < next->scope_count; i++) {
+		if (next->scopes[i].number == s->number) {
+			next->scopes[i] = *s;
+			return keeper_store_descriptor(v, next);
+		}
+	}
+	more = realloc(next->scopes, (next->scope_count + 1) * sizeof(*more));
+	if (!more) {
+		descriptor_free(next);
+		return -ENOMEM;
+	}
+	next->scopes = more;
+	next->scopes[next->scope_count++] = *s; /* numbers only grow */
+	return keeper_store_descriptor(v, next);
+}
