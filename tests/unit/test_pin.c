@@ -147,3 +147,29 @@ Test(pin, damaged_pins_are_not_forgotten_pins)
 	update();
 	cr_assert_eq(nftw(in_scratch("state"), damage, 16, FTW_PHYS), 0);
 }
+
+/* A change that was announced may have happened or not; it is forgotten with the next update. */
+Test(pin, announced_changes)
+{
+	struct descriptor *next = descriptor_copy(d), *other = d;
+
+	strcpy(next->scopes[0].key_uri, "file:///keys/new");
+	next->sequence = 11;
+	update();
+	cr_assert_eq(pin_prepare(in_scratch("state"), backing, d, next), 0);
+	cr_assert_eq(check(), 0);
+	d = next;
+	cr_assert_eq(check(), 0);
+	strcpy(next->scopes[0].key_uri, "file:///keys/planted");
+	cr_assert_eq(check(), -EKEYREJECTED);
+	strcpy(next->scopes[0].key_uri, "file:///keys/new");
+	d = other;
+	update();
+	d = next;
+	cr_assert_eq(check(), -EKEYREJECTED);
+	update();
+	cr_assert_eq(check(), 0);
+	d = other;
+	cr_assert_eq(check(), -EKEYREJECTED);
+	descriptor_free(next);
+}

@@ -1,5 +1,7 @@
 #include "key_fixture.h"
 
+#include <time.h>
+
 #include <dirent.h>
 #include <fnmatch.h>
 #include <sys/wait.h>
@@ -268,56 +270,82 @@ Test(provider_platform, a_new_ring_leaves_the_keys_of_a_lost_one)
 	check_key_size(kept[1]);
 }
 
-/* A second version of the platform key, as a rotation would leave it. */
-static void add_version(const char *path)
-{
-	struct secret *key = secret_random(KEY_SIZE);
-	AUTO_FREE char *text = NULL;
-	char print[FINGERPRINT_SIZE], file[PATH_MAX], entry[256];
-	size_t len;
-	char *end;
-	FILE *out;
-
-	cr_assert_eq(key_fingerprint(key, print), 0);
-	snprintf(file, sizeof(file), "%s", path);
-	end = strstr(file, ".1.key");
-	cr_assert(end);
-	end[1] = '2';
-	put_file(file, secret_bytes(key), KEY_SIZE, 0600);
-	cr_assert_eq(read_file_at(AT_FDCWD, in_scratch("state/keys/ring"), 1 << 16, &text, &len), 0);
-	end = strrchr(text, ')');
-	*end = '\0';
-	snprintf(entry, sizeof(entry),
-		 ", { name = \"platform\"; version = 2; created = 1; fingerprint = \"%s\"; } );\n", print);
-	out = fopen(in_scratch("state/keys/ring"), "w");
-	cr_assert(out);
-	fprintf(out, "%s%s", text, entry);
-	fclose(out);
-	secret_free(key);
-}
-
 Test(provider_platform, the_newest_version_wraps_and_all_unwrap)
 {
 	struct secret *key = secret_random(KEY_SIZE), *back = NULL, *second = NULL;
-	struct key_source *s = open_key("platform:");
+	struct key_source *s = open_key("platform:"), *other, *infra;
 	struct key_info info;
 	struct wrapped_key old, new;
 
 	wrap(s, key, &old);
-	provider()->close(s);
-	cr_assert_eq(each_file("platform-*.key", add_version), 1);
-	s = open_key("platform:");
 	cr_assert_eq(provider()->describe(s, &info), 0);
+	cr_assert_eq(info.version, 1);
+	cr_assert_leq(info.created, time(NULL));
+	cr_assert_geq(info.created, time(NULL) - 60);
+	other = open_key("platform:");
+	infra = open_key("platform:infrastructure");
+	cr_assert_eq(provider()->rotate(s), 0);
+	cr_assert_eq(provider()->describe(other, &info), 0); /* another volume's notices */
 	cr_assert_eq(info.version, 2);
+	cr_assert_eq(provider()->describe(infra, &info), 0);
+	cr_assert_eq(info.version, 1);
 	cr_assert_eq(provider()->wrap(s, key, &info, &new), 0);
 	cr_assert_eq(info.version, 2);
+	provider()->close(s);
+	s = open_key("platform:");
 	cr_assert_eq(provider()->unwrap(s, info.id, 1, &old, &back), 0);
 	cr_assert_eq(provider()->unwrap(s, info.id, 2, &new, &second), 0);
 	cr_assert(same_secret(key, back) && same_secret(key, second));
 	provider()->close(s);
+	provider()->close(other);
+	provider()->close(infra);
 	secret_free(key);
 	secret_free(back);
 	secret_free(second);
+}
+
+/* What a crash between the key's file and the ring leaves is made anew. */
+Test(provider_platform, a_version_that_did_not_get_into_the_ring)
+{
+	struct key_source *s = open_key("platform:");
+	AUTO_FREE char *ring = NULL;
+	struct secret *key = secret_random(KEY_SIZE);
+	struct wrapped_key wrapped;
+	struct key_info info;
+	size_t len;
+
+	wrap(s, key, &wrapped);
+	cr_assert_eq(read_file_at(AT_FDCWD, in_scratch("state/keys/ring"), 1 << 16, &ring, &len), 0);
+	cr_assert_eq(provider()->rotate(s), 0);
+	put_file(in_scratch("state/keys/ring"), ring, len, 0600);
+	provider()->close(s);
+	s = open_key("platform:");
+	cr_assert_eq(provider()->describe(s, &info), 0);
+	cr_assert_eq(info.version, 1);
+	cr_assert_eq(provider()->rotate(s), 0);
+	cr_assert_eq(provider()->describe(s, &info), 0);
+	cr_assert_eq(info.version, 2);
+	provider()->close(s);
+	secret_free(key);
+}
+
+/* Nobody said that it is not to be used any more. */
+Test(provider_platform, a_ring_that_is_gone_is_out_of_reach)
+{
+	struct key_source *s = open_key("platform:");
+	struct secret *key = secret_random(KEY_SIZE);
+	struct wrapped_key wrapped;
+	struct key_info info;
+
+	wrap(s, key, &wrapped);
+	cr_assert_eq(rename(in_scratch("state/keys"), in_scratch("state/away")), 0);
+	cr_assert_eq(provider()->describe(s, &info), 0);
+	cr_assert_eq(info.state, KEY_UNREACHABLE);
+	cr_assert_eq(rename(in_scratch("state/away"), in_scratch("state/keys")), 0);
+	cr_assert_eq(provider()->describe(s, &info), 0);
+	cr_assert_eq(info.state, KEY_ACTIVE);
+	provider()->close(s);
+	secret_free(key);
 }
 
 /* A process that uses the ring at the same moment as others do, and puts the id of the ring it got into a file. It must not
