@@ -680,6 +680,19 @@ static struct secret *make_recovery(unsigned left_out)
 	return key;
 }
 
+/* The volume's own copy of its volume key, by which it opens when no scope does. */
+static void expect_platform_copy(const char *state_dir)
+{
+	const struct key_provider *p = key_provider_for("platform:");
+	struct key_source *s = NULL;
+	struct secret *key = NULL;
+
+	cr_assert_eq(p->open("platform:", in_scratch("%s", state_dir), &s), 0);
+	cr_assert_eq(p->unwrap(s, NULL, vol->d->platform_version, &vol->d->platform_volume_key, &key), 0);
+	p->close(s);
+	secret_free(key);
+}
+
 Test(volume_keys, recovered_where_nothing_else_is_left)
 {
 	struct secret *first = make_recovery(0), *second;
@@ -701,6 +714,7 @@ Test(volume_keys, recovered_where_nothing_else_is_left)
 	for (uint32_t scope = 0; scope <= 2; scope++)
 		cr_assert_eq(volume_key_set(vol, scope, "platform:", NULL), 0);
 	cr_assert_eq(state(), STATE_ACTIVE);
+	expect_platform_copy("new host");
 	close_volume();
 	cr_assert_eq(reopen_by("new host", NULL), 0);
 	cr_assert_eq(keys_access(vol->keys, 2, 1), SCOPE_OPEN);
