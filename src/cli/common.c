@@ -149,7 +149,9 @@ enum exit_code ask_daemon(const struct config *c, const char *path, json_t *requ
 	r = control_send(fd, request);
 	if (r == 0)
 		r = control_receive(fd, take_line, &a, ret_answer);
-	if (r == -ECONNRESET)
-		log_error("%s: the daemon ended, or gave no answer", path);
+	if (r == -ECONNRESET || r == -EPIPE)
+		log_error(
+			"%s: the daemon gave no answer: it ended, or is another user's (it answers that one and root only)",
+			path);
 	return exit_code_of(r);
 }

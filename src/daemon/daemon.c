@@ -185,7 +185,8 @@ static void *run_ready(void *arg)
 	bool background = !d->request->foreground;
 	struct stat st;
 
-	if (stat(d->mountpoint, &st) < 0 || st.st_ino != ROOT_OBJECT) {
+	/* A root directory that is locked answers, too. */
+	if (stat(d->mountpoint, &st) < 0 ? errno != EACCES : st.st_ino != ROOT_OBJECT) {
 		log_error("%s: the mount does not answer: %s", d->request->mountpoint, strerror(errno));
 		fs_stop(d->fs);
 		return NULL;
