@@ -146,8 +146,9 @@ int keys_open_source(const char *uri, const char *state_dir, const struct key_pr
 	int r;
 
 	if (!p) {
-		log_error("%s is no key source that this version of coffer knows; there are platform: and file:///path",
-			  uri);
+		log_error(
+			"%s is no key source that this version of coffer knows; there are platform:, file:///path and kmip://host/identifier",
+			uri);
 		return -EINVAL;
 	}
 	r = p->open(uri, state_dir, ret);

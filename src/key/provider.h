@@ -8,6 +8,12 @@
 
 extern const struct key_provider provider_platform;
 extern const struct key_provider provider_file;
+extern const struct key_provider provider_kmip;
+
+const struct key_settings *key_settings(void); /* as configured; all empty before that */
+
+/* A part of a URI, percent-decoded and malloc'ed. -EINVAL: bad digits, or a NUL. */
+int key_uri_decode(const char *text, size_t len, char **ret);
 
 static inline void cleanup_secret(struct secret **s)
 {
