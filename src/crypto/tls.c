@@ -173,6 +173,19 @@ int tls_connect(int fd, const char *host, const struct tls_files *files, int64_t
 	return 0;
 }
 
+/* Why a connection was closed may still wait to be read: with TLS 1.3 a server refuses a client's certificate only after the
+ * client has begun to talk. */
+static int last_words(struct tls *t, int r)
+{
+	uint8_t byte;
+	size_t got;
+
+	ERR_clear_error();
+	if (!SSL_read_ex(t->ssl, &byte, 1, &got) && SSL_get_error(t->ssl, 0) == SSL_ERROR_SSL)
+		r = handle(t, 0, 0);
+	return r;
+}
+
 int tls_write(struct tls *t, const void *in, size_t len, int64_t deadline)
 {
 	SENSITIVE_SCOPE;
@@ -187,7 +200,7 @@ int tls_write(struct tls *t, const void *in, size_t len, int64_t deadline)
 			return 0;
 		r = handle(t, 0, deadline);
 	} while (!r);
-	return r;
+	return r == -EPIPE || r == -ECONNRESET ? last_words(t, r) : r;
 }
 
 int tls_read(struct tls *t, void *out, size_t len, int64_t deadline)
