@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""A name server on 127.0.0.1:53 that knows keys.test as 127.0.0.1 and nothing else. Ends with its parent."""
+"""A name server on 127.0.0.5:53 (not where libc looks by itself) that knows keys.test as 127.0.0.1 and nothing else. Ends with its parent."""
 import os
 import socket
 import struct
@@ -8,7 +8,7 @@ import time
 
 parent = os.getppid()
 server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-server.bind(("127.0.0.1", 53))
+server.bind(("127.0.0.5", 53))
 
 
 def answer():

@@ -6,7 +6,7 @@
 ip link set lo up 2>/dev/null || skip "no ip command here"
 mnt=$TEST_TMP/mnt b=$TEST_TMP/backing
 state_of() { "$COFFER" status "$1" --json | sed -n 's/.*"key_state": "\(.*\)".*/\1/p'; }
-say "nameserver 127.0.0.1" >"$TEST_TMP/resolv.conf"
+say "nameserver 127.0.0.5" >"$TEST_TMP/resolv.conf"
 mount --bind "$TEST_TMP/resolv.conf" /etc/resolv.conf
 
 "$here/dns.py" >"$TEST_TMP/dns" &
