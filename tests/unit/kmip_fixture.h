@@ -27,6 +27,8 @@ enum odd {
 	COUNT_LESS,
 	COUNT_ENUM,
 	AN_ITEM_MORE,
+	COUNT_AND_ITEM_MORE,
+	ITEM_LEFT_OUT,
 	TRAILING,
 	OTHER_MESSAGE,
 	EMPTY,
@@ -366,12 +368,12 @@ static inline void put_answer_header(struct ttlv_writer *w, unsigned minor, int 
 			ttlv_put_enum(w, TAG_BATCH_COUNT, (uint32_t)count);
 		else
 			ttlv_put_integer(w, TAG_BATCH_COUNT,
-					 odd == COUNT_0          ? 0
-					 : odd == COUNT_NEGATIVE ? -count
-					 : odd == COUNT_HUGE     ? INT32_MAX
-					 : odd == COUNT_MORE     ? count + 1
-					 : odd == COUNT_LESS     ? count - 1
-								 : count);
+					 odd == COUNT_0                                    ? 0
+					 : odd == COUNT_NEGATIVE                           ? -count
+					 : odd == COUNT_HUGE                               ? INT32_MAX
+					 : odd == COUNT_MORE || odd == COUNT_AND_ITEM_MORE ? count + 1
+					 : odd == COUNT_LESS || odd == ITEM_LEFT_OUT       ? count - 1
+											   : count);
 	}
 	ttlv_end(w);
 }
@@ -390,10 +392,10 @@ static inline size_t make_answer(enum kmip_question question, unsigned minor, en
 	ttlv_begin(&w, odd == OTHER_MESSAGE ? TAG_REQUEST : TAG_RESPONSE);
 	for (int i = 0; i < (odd == NO_HEADER || odd == EMPTY ? 0 : odd == HEADER_TWICE ? 2 : 1); i++)
 		put_answer_header(&w, minor, (int)count, odd);
-	for (unsigned i = 0; i < count && odd != EMPTY; i++)
+	for (unsigned i = 0; i < count - (odd == ITEM_LEFT_OUT) && odd != EMPTY; i++)
 		put_result(&w, operations[i], count > 1 ? (uint8_t)(i + 1) : 0,
 			   first == (i == 0) || count == 1 ? odd : RIGHT);
-	if (odd == AN_ITEM_MORE)
+	if (odd == AN_ITEM_MORE || odd == COUNT_AND_ITEM_MORE)
 		put_result(&w, operations[count - 1], (uint8_t)(count + 1), RIGHT);
 	ttlv_end(&w);
 	if (odd == TRAILING)

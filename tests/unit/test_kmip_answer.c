@@ -211,6 +211,8 @@ Test(kmip_answer, reasons_are_for_people)
 	cr_assert_eq(read_odd(KMIP_GET, STATE_99, &a), -EACCES);
 	cr_assert_eq(read_odd(KMIP_GET, AES_128, &a), -EINVAL);
 	cr_assert_str_eq(a.why, "it is not an AES key of 256 bits");
+	cr_assert_eq(read_odd(KMIP_GET, COUNT_AND_ITEM_MORE, &a), -EPROTO);
+	cr_assert(strstr(a.why, "wrong number of results"), "%s", a.why);
 }
 
 Test(kmip_answer, structures_too_deep)
