@@ -34,7 +34,7 @@ static const struct {
 	{ EXIT_USAGE, "wrong command, option or setting" },
 	{ EXIT_NOT_A_VOLUME, "there is no volume, or its descriptor cannot be read" },
 	{ EXIT_WRONG_KEY, "the key does not open the volume" },
-	{ EXIT_KEY_REFUSED, "the key is not there or may not be used" },
+	{ EXIT_KEY_REFUSED, "the key is not there or may not be used, or no key server answers" },
 	{ EXIT_BUSY, "the volume is served already, or the mount is in use" },
 	{ EXIT_EXISTS, "the directory for a new volume is not empty" },
 	{ EXIT_FORMAT, "the volume was made by a newer version of this program" },
