@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What the scripts in tests/mount/, tests/crash/ and tests/tamper/ share. A script begins with
+# What the scripts in tests/mount/, tests/kmip/, tests/crash/ and tests/tamper/ share. A script begins with
 #   #!/bin/bash
 #   # one line: what it shows
 #   # sanitize: yes          (if it is worth running with the sanitizer builds; otherwise left out)
@@ -11,7 +11,8 @@
 #   COFFER        the program under test          COFFER_BUILD  the build directory that it comes from
 #   TEST_TMP      a fresh directory on a disk     COFFER_SCALE  ci (a part, minutes) or full
 #   COFFER_SANITIZER  -asan, -tsan or empty: which sanitizers the program is built with; it is then several times slower
-# and a script run by hand gets useful values for them. Keys and settings of the system are never touched.
+# and a script run by hand gets useful values for them. A script may define test_cleanup, which runs at its end, however it ends.
+# Keys and settings of the system are never touched.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/../tools/lib.sh"
 
@@ -29,6 +30,7 @@ chmod 700 "$COFFER_STATE_DIR"
 test_end() {
 	local status=$?
 	trap - EXIT
+	if declare -F test_cleanup >/dev/null; then test_cleanup || true; fi
 	clean_below "$TEST_TMP"
 	rm -rf --one-file-system "$TEST_TMP"
 	exit "$status"

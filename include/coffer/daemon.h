@@ -13,6 +13,7 @@
 #include <coffer/crypto.h>
 #include <coffer/exit.h>
 #include <coffer/fs.h>
+#include <coffer/key.h>
 
 /* ---- settings: the defaults, overridden by the configuration file, by the environment, by options ---- */
 struct config {
@@ -24,6 +25,7 @@ struct config {
 	bool writeback, allow_other;
 	enum fs_uring uring;
 	bool confine;
+	struct key_settings keys;
 };
 /* `file` and `state_dir`: from --config and --state-dir, or NULL. A file that was named must be there. -EINVAL: bad setting. */
 int config_load(struct config *c, const char *file, const char *state_dir);

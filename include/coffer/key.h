@@ -3,17 +3,32 @@
  * KEK (provider) -wraps-> DEK version (per scope) -HKDF-> object keys (in struct cryptor).
  * The volume key protects structure only: descriptor MAC, object prologues, framing of the log.
  * Errors: -EBADMSG wrong key; -EACCES key source refused (permissions, state); -ENOENT no such key; -EINVAL bad URI or key text;
- * -EUCLEAN the descriptor was changed or damaged, though the key is the right one.
+ * -EUCLEAN the descriptor was changed or damaged, though the key is the right one; -EHOSTUNREACH no key server to be had;
+ * -EOPNOTSUPP the key server cannot do what is needed.
  * Every failure has been logged once, with what to do, where it is known.
  */
 #ifndef COFFER_KEY_H
 #define COFFER_KEY_H
 
+#include <limits.h>
+
 #include <coffer/crypto.h>
 #include <coffer/descriptor.h>
 
-/* A key source is named by a URI: "platform:" (default), "platform:infrastructure", "file:///absolute/path", or "provided:", which
- * cannot be opened: its key is handed over. Opening the platform's never makes its key ring: the first wrap does.
+/* Settings of the providers, from the configuration. Copied; call once, before anything is opened. Without: no KMIP. */
+struct key_settings {
+	char kmip_ca[PATH_MAX];          /* PEM file: who vouches for the servers; empty: there is no KMIP here */
+	char kmip_certificate[PATH_MAX]; /* PEM file: the client's certificate */
+	char kmip_key[PATH_MAX];         /* PEM file: its private key; refused when others can read it */
+	unsigned kmip_timeout;           /* seconds for connecting to one server, and for one answer */
+};
+void key_configure(const struct key_settings *s);
+
+/* A key source is named by a URI: "platform:" (default), "platform:infrastructure", "file:///absolute/path",
+ * "kmip://host[:port][,host…]/UID", "kmip://…/?name=NAME", with "mode=remote" for a key that never leaves its server, or
+ * "provided:", which cannot be opened: its key is handed over. Opening
+ * the platform's never makes its key ring: the first wrap does. Opening a KMIP source asks nobody yet. Sources of the first two
+ * kinds are not thread-safe, those of KMIP are.
  * A provider never hands its key out: it wraps and unwraps, so that one whose key stays in a vault fits. */
 enum key_state { KEY_ACTIVE, KEY_REVOKED, KEY_UNREACHABLE };
 struct key_info {

@@ -48,7 +48,9 @@ int read_file_at(int dirfd, const char *path, size_t max, char **ret_text, size_
 /* Replaces a file atomically and durably: temporary (NAME.new) beside it, write, fsync, rename, fsync of the directory.
  * The caller sees to it that nobody else replaces the same file meanwhile. */
 int replace_file_at(int dirfd, const char *name, mode_t mode, const void *data, size_t len);
-int make_dirs(const char *path, mode_t mode); /* like mkdir -p, `mode` for every directory made */
+int64_t clock_ms(void); /* milliseconds on a clock that nobody sets; what deadlines are in */
+int wait_for(int fd, short events, int64_t deadline); /* poll(2) events; -ETIMEDOUT */
+int make_dirs(const char *path, mode_t mode);         /* like mkdir -p, `mode` for every directory made */
 
 /* ---- hex ---- */
 void hex_encode(const uint8_t *in, size_t len, char *out /* 2*len+1 */);

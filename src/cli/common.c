@@ -1,5 +1,6 @@
 /* What the commands share. */
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <sys/stat.h>
 
@@ -36,6 +37,8 @@ bool take_arguments(const struct arguments *a, int argc, int min, int max, struc
 		return false;
 	}
 	*ret_code = config_load(c, a->config_file, a->state_dir) < 0 ? EXIT_USAGE : EXIT_DONE;
+	if (*ret_code == EXIT_DONE)
+		key_configure(&c->keys);
 	return *ret_code == EXIT_DONE;
 }
 
@@ -43,6 +46,7 @@ enum exit_code start_crypto(void)
 {
 	int r = crypto_start();
 
+	signal(SIGPIPE, SIG_IGN); /* a key server that hangs up is an error, not the end */
 	if (r == 0)
 		return EXIT_DONE;
 	log_error("cannot start: %s", strerror(-r));

@@ -10,8 +10,10 @@ static const char options_text[] =
 	"                     ~/.local/state/coffer), or $COFFER_STATE_DIR\n"
 	"  --help             this text\n"
 	"\nOptions of create:\n"
-	"  --key URI          platform: (default: this machine makes and keeps the key), file:///absolute/path, or\n"
-	"                     provided: (kept nowhere: read from standard input now, and by key provide later)\n"
+	"  --key URI          platform: (default: this machine makes and keeps the key), file:///absolute/path,\n"
+	"                     kmip://host[:port][,host...]/identifier or kmip://host/?name=name for a key on a key\n"
+	"                     server, with &mode=remote (or ?mode=remote) if it must not leave it; or provided: for one\n"
+	"                     that is kept nowhere (read from standard input now, and by key provide later)\n"
 	"  --infrastructure   encrypt everything a second time, with another algorithm and another key\n"
 	"  --integrity none   no protection of file contents against changes (default: gmac)\n"
 	"\nOptions of mount:\n"
@@ -44,7 +46,7 @@ static const struct {
 	{ EXIT_USAGE, "wrong command, option or setting" },
 	{ EXIT_NOT_A_VOLUME, "there is no volume, or its descriptor cannot be read" },
 	{ EXIT_WRONG_KEY, "the key does not open the volume" },
-	{ EXIT_KEY_REFUSED, "the key is not there or may not be used" },
+	{ EXIT_KEY_REFUSED, "the key is not there or may not be used, or no key server answers" },
 	{ EXIT_BUSY, "the volume is served already, or the mount is in use" },
 	{ EXIT_EXISTS, "the directory for a new volume is not empty" },
 	{ EXIT_FORMAT, "the volume was made by a newer version of this program" },

@@ -52,6 +52,12 @@ static int bad_setting(const config_setting_t *s, const char *wanted)
 	return -EINVAL;
 }
 
+static int unknown_setting(const config_setting_t *s, const char *file)
+{
+	log_error("%s:%u: unknown setting '%s'", file, config_setting_source_line(s), config_setting_name(s));
+	return -EINVAL;
+}
+
 static int set_bool(const config_setting_t *s, bool *ret)
 {
 	if (config_setting_type(s) != CONFIG_TYPE_BOOL)
@@ -88,17 +94,44 @@ static int set_number(const config_setting_t *s, int min, int max, const char *u
 	return 0;
 }
 
+static int set_absolute_path(char *out, const config_setting_t *s)
+{
+	const char *path = config_setting_get_string(s);
+
+	return path && path[0] == '/' ? set_path(out, path, config_setting_name(s))
+				      : bad_setting(s, "an absolute path");
+}
+
+static int set_kmip(const config_setting_t *group, struct key_settings *k, const char *file)
+{
+	int r = config_setting_is_group(group) ? 0 : bad_setting(group, "a group");
+
+	for (int i = 0; r == 0 && i < config_setting_length(group); i++) {
+		const config_setting_t *s = config_setting_get_elem(group, (unsigned)i);
+		const char *name = config_setting_name(s);
+
+		if (strcmp(name, "ca") == 0)
+			r = set_absolute_path(k->kmip_ca, s);
+		else if (strcmp(name, "certificate") == 0)
+			r = set_absolute_path(k->kmip_certificate, s);
+		else if (strcmp(name, "key") == 0)
+			r = set_absolute_path(k->kmip_key, s);
+		else if (strcmp(name, "timeout") == 0)
+			r = set_number(s, 1, 300, "seconds", &k->kmip_timeout);
+		else
+			r = unknown_setting(s, file);
+	}
+	if (r == 0 && !(k->kmip_ca[0] && k->kmip_certificate[0] && k->kmip_key[0]))
+		r = bad_setting(group, "a group with ca, certificate and key");
+	return r;
+}
+
 static int apply(struct config *c, const config_setting_t *s)
 {
 	const char *name = config_setting_name(s);
 
-	if (strcmp(name, "state_dir") == 0) {
-		const char *dir = config_setting_get_string(s);
-
-		if (!dir || dir[0] != '/')
-			return bad_setting(s, "an absolute path");
-		return set_path(c->state_dir, dir, name);
-	}
+	if (strcmp(name, "state_dir") == 0)
+		return set_absolute_path(c->state_dir, s);
 	if (strcmp(name, "sync_interval") == 0)
 		return set_number(s, 1, 3600, "seconds", &c->sync_interval);
 	if (strcmp(name, "key_poll") == 0)
@@ -109,6 +142,8 @@ static int apply(struct config *c, const config_setting_t *s)
 		return set_number(s, 0, 3600, "seconds", &c->key_flush);
 	if (strcmp(name, "key_rotate_days") == 0)
 		return set_number(s, 0, 36500, "days", &c->key_rotate_days);
+	if (strcmp(name, "kmip") == 0)
+		return set_kmip(s, &c->keys, c->file);
 	if (strcmp(name, "writeback") == 0)
 		return set_bool(s, &c->writeback);
 	if (strcmp(name, "allow_other") == 0)
@@ -117,8 +152,7 @@ static int apply(struct config *c, const config_setting_t *s)
 		return set_bool(s, &c->confine);
 	if (strcmp(name, "uring") == 0)
 		return set_uring(s, &c->uring);
-	log_error("%s:%u: unknown setting '%s'", c->file, config_setting_source_line(s), name);
-	return -EINVAL;
+	return unknown_setting(s, c->file);
 }
 
 static int read_settings(struct config *c)
@@ -159,6 +193,7 @@ int config_load(struct config *c, const char *file, const char *state_dir)
 		.allow_other = geteuid() == 0,
 		.uring = FS_URING_AUTO,
 		.confine = true,
+		.keys.kmip_timeout = 10,
 	};
 	if (!file)
 		file = getenv("COFFER_CONFIG");

@@ -3,8 +3,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/landlock.h>
+#include <netdb.h>
 #include <sched.h>
 #include <seccomp.h>
+#include <stdio.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -70,7 +72,45 @@ static int allow(int ruleset, const char *path, uint64_t rights)
 	return syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &rule, 0) < 0 ? -errno : 0;
 }
 
-static int confine_files(const char *backing, const char *state_dir)
+/* A file's folder: one replaced by another of the same name, which is how keys are renewed, has another inode. */
+static void allow_folder_of(int ruleset, const char *path)
+{
+	char folder[PATH_MAX];
+	char *slash;
+
+	snprintf(folder, sizeof(folder), "%s", path);
+	slash = strrchr(folder, '/');
+	if (!slash)
+		return;
+	slash[slash == folder] = 0;
+	allow(ruleset, folder, LANDLOCK_ACCESS_FS_READ_FILE);
+}
+
+/* Key servers: the files that connecting reads each time, and what resolves names. */
+static void allow_kmip(int ruleset, const struct key_settings *keys)
+{
+	static const char *const resolver[] = { "/etc/hosts",     "/etc/nsswitch.conf", "/etc/resolv.conf",
+						"/etc/host.conf", "/etc/gai.conf",      "/etc/ld.so.cache" };
+	const char *const files[] = { keys->kmip_ca, keys->kmip_certificate, keys->kmip_key };
+	char real[PATH_MAX];
+	Dl_info libc;
+
+	for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
+		allow_folder_of(ruleset, files[i]);
+		if (realpath(files[i], real))
+			allow_folder_of(ruleset, real);
+	}
+	for (size_t i = 0; i < sizeof(resolver) / sizeof(resolver[0]); i++)
+		allow(ruleset, resolver[i], LANDLOCK_ACCESS_FS_READ_FILE);
+	/* Where something manages the network, this one is replaced with every change of it. */
+	if (realpath("/etc/resolv.conf", real) && strncmp(real, "/run/", 5) == 0)
+		allow_folder_of(ruleset, real);
+	/* Further ways to resolve names are modules that libc loads when it needs them, from where it lies itself. */
+	if (dladdr((void *)(uintptr_t)&getaddrinfo, &libc) && realpath(libc.dli_fname, real))
+		allow_folder_of(ruleset, real);
+}
+
+static int confine_files(const char *backing, const char *state_dir, const struct key_settings *keys)
 {
 	/* Processors, callers' groups, the clock's zone: nothing secret and nothing to change. */
 	static const char *const readable[] = { "/proc", "/sys/devices/system", "/sys/module/fuse", "/etc/localtime",
@@ -100,6 +140,8 @@ static int confine_files(const char *backing, const char *state_dir)
 		if (allow(ruleset, readable[i], ACCESS_READ) == -EINVAL)
 			allow(ruleset, readable[i], LANDLOCK_ACCESS_FS_READ_FILE);
 	}
+	if (keys->kmip_ca[0])
+		allow_kmip(ruleset, keys);
 	return syscall(SYS_landlock_restrict_self, ruleset, 0) < 0 ? -errno : 0;
 }
 
@@ -252,7 +294,7 @@ static const int calls[] = {
 	SCMP_SYS(io_uring_register),
 };
 
-static int confine_calls(void)
+static int confine_calls(const struct key_settings *keys)
 {
 	scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ERRNO(EPERM));
 	int r = filter ? 0 : -ENOMEM;
@@ -265,6 +307,9 @@ static int confine_calls(void)
 				     SCMP_A0(SCMP_CMP_MASKED_EQ, CLONE_THREAD, CLONE_THREAD));
 	if (r == 0)
 		r = seccomp_rule_add(filter, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0);
+	/* How libc asks name servers. */
+	if (r == 0 && keys->kmip_ca[0])
+		r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(sendmmsg), 0);
 	/* Names threads and mappings; what it could loosen, no_new_privs and the filter itself do not allow. */
 	if (r == 0)
 		r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(prctl), 0);
@@ -277,7 +322,7 @@ static int confine_calls(void)
 	return r;
 }
 
-int confine(const char *backing, const char *state_dir)
+int confine(const char *backing, const char *state_dir, const struct key_settings *keys)
 {
 	int r;
 
@@ -288,11 +333,11 @@ int confine(const char *backing, const char *state_dir)
 		log_warning("%s", dlerror());
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		return -errno;
-	r = confine_files(backing, state_dir);
+	r = confine_files(backing, state_dir, keys);
 	if (r < 0)
 		log_error("cannot confine the daemon's access to files: %s", strerror(-r));
 	if (r == 0) {
-		r = confine_calls();
+		r = confine_calls(keys);
 		if (r < 0)
 			log_error("cannot confine the daemon's system calls: %s", strerror(-r));
 	}

@@ -134,7 +134,7 @@ static enum exit_code open_volume(struct daemon *d)
 	if (r < 0)
 		log_error("%s: %s", c->state_dir, strerror(-r));
 	if (r == 0 && c->confine)
-		r = confine(d->backing, c->state_dir);
+		r = confine(d->backing, c->state_dir, &c->keys);
 	descriptor_free(descriptor);
 	if (r < 0)
 		return EXIT_OTHER;

@@ -17,6 +17,9 @@ enum exit_code exit_code_of(int r)
 	case EACCES:
 	case ENOKEY:
 	case EINVAL:
+	case EHOSTUNREACH: /* no key server */
+	case EOPNOTSUPP:   /* the key server cannot do what is needed */
+	case ENOTUNIQ:     /* several keys of one name */
 		return EXIT_KEY_REFUSED;
 	case EBUSY:
 		return EXIT_BUSY;

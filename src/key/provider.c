@@ -7,7 +7,20 @@
 
 #include <coffer/util.h>
 
-static const struct key_provider *const providers[] = { &provider_platform, &provider_file, &provider_provided };
+static const struct key_provider *const providers[] = { &provider_platform, &provider_file, &provider_kmip,
+							&provider_provided };
+
+static struct key_settings settings;
+
+void key_configure(const struct key_settings *s)
+{
+	settings = *s;
+}
+
+const struct key_settings *key_settings(void)
+{
+	return &settings;
+}
 
 const struct key_provider *key_provider_for(const char *uri)
 {
@@ -17,6 +30,39 @@ const struct key_provider *key_provider_for(const char *uri)
 		if (strlen(providers[i]->scheme) == len && !memcmp(providers[i]->scheme, uri, len))
 			return providers[i];
 	return NULL;
+}
+
+static int hex_value(char c)
+{
+	return c >= '0' && c <= '9'   ? c - '0'
+	       : c >= 'a' && c <= 'f' ? c - 'a' + 10
+	       : c >= 'A' && c <= 'F' ? c - 'A' + 10
+				      : -1;
+}
+
+int key_uri_decode(const char *text, size_t len, char **ret)
+{
+	AUTO_FREE char *out = malloc(len + 1);
+	size_t n = 0;
+
+	if (!out)
+		return -ENOMEM;
+	for (size_t i = 0; i < len; i++) {
+		int high = 0, low = text[i];
+
+		if (text[i] == '%') {
+			high = i + 2 < len ? hex_value(text[i + 1]) : -1;
+			low = high < 0 ? -1 : hex_value(text[i + 2]);
+			if (low < 0 || !(high | low))
+				return -EINVAL;
+			i += 2;
+		}
+		out[n++] = (char)(high << 4 | low);
+	}
+	out[n] = '\0';
+	*ret = out;
+	out = NULL;
+	return 0;
 }
 
 int key_fingerprint(const struct secret *key, char out[static FINGERPRINT_SIZE])

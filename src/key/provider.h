@@ -8,8 +8,14 @@
 
 extern const struct key_provider provider_platform;
 extern const struct key_provider provider_file;
+extern const struct key_provider provider_kmip;
 extern const struct key_provider provider_provided;
 int provided_source(struct secret **key, struct key_source **ret); /* takes the key over, also on failure */
+
+const struct key_settings *key_settings(void); /* as configured; all empty before that */
+
+/* A part of a URI, percent-decoded and malloc'ed. -EINVAL: bad digits, or a NUL. */
+int key_uri_decode(const char *text, size_t len, char **ret);
 
 enum { FINGERPRINT_SIZE = 17 }; /* 16 digits and NUL */
 /* Tells keys apart and tells nothing about them: half of the hash of a MAC that nothing else uses. */

@@ -141,38 +141,14 @@ out:
 int key_file_path(const char *uri, char **ret)
 {
 	static const char start[] = "file://";
-	AUTO_FREE char *path = NULL;
-	size_t len = 0;
+	int r = -EINVAL;
 
-	if (strncmp(uri, start, strlen(start)) || uri[strlen(start)] != '/')
-		goto bad;
-	uri += strlen(start);
-	path = malloc(strlen(uri) + 1);
-	if (!path)
-		return -ENOMEM;
-	for (; *uri; uri++) {
-		if (*uri == '?' || *uri == '#')
-			goto bad;
-		if (*uri == '%') {
-			int high = hex_digit((unsigned char)uri[1]);
-			int low = high < 0 ? -1 : hex_digit((unsigned char)uri[2]);
-
-			if (low < 0 || !(high | low))
-				goto bad;
-			path[len++] = (char)(high << 4 | low);
-			uri += 2;
-		} else {
-			path[len++] = *uri;
-		}
-	}
-	path[len] = '\0';
-	*ret = path;
-	path = NULL;
-	return 0;
-bad:
-	log_error(
-		"a key file is named by file:///absolute/path, with %%, ? and # in the path written as %%25, %%3F and %%23");
-	return -EINVAL;
+	if (!strncmp(uri, start, strlen(start)) && uri[strlen(start)] == '/' && !strpbrk(uri, "?#"))
+		r = key_uri_decode(uri + strlen(start), strlen(uri + strlen(start)), ret);
+	if (r == -EINVAL)
+		log_error(
+			"a key file is named by file:///absolute/path, with %%, ? and # in the path written as %%25, %%3F and %%23");
+	return r;
 }
 
 static void file_close(struct key_source *s)

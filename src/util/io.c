@@ -1,5 +1,7 @@
 /* Transfers that finish or say why not. */
 #include <errno.h>
+#include <poll.h>
+#include <time.h>
 
 #include "coffer/util.h"
 
@@ -62,4 +64,25 @@ int write_all(int fd, const void *buf, size_t len)
 int pwrite_all(int fd, const void *buf, size_t len, off_t off)
 {
 	return off < 0 ? -EINVAL : write_until_done(fd, buf, len, off);
+}
+
+int64_t clock_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+int wait_for(int fd, short events, int64_t deadline)
+{
+	struct pollfd p = { .fd = fd, .events = events };
+	int64_t left;
+	int n;
+
+	do {
+		left = deadline - clock_ms();
+		n = left > 0 ? poll(&p, 1, left < INT32_MAX ? (int)left : INT32_MAX) : 0;
+	} while (n < 0 && errno == EINTR);
+	return n > 0 ? 0 : n < 0 ? -errno : -ETIMEDOUT;
 }

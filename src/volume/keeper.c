@@ -60,7 +60,8 @@ int keeper_begin(struct volume *v, const int *errors)
 		v->statuses[i].open = open;
 		v->statuses[i].since = v->statuses[i].checked = time(NULL);
 		if (!open)
-			log_warning("scope %s is closed to everybody: %s", s->name, scope_state_name(v->statuses[i].state));
+			log_warning("scope %s is closed to everybody: %s", s->name,
+				    scope_state_name(v->statuses[i].state));
 	}
 	return r;
 }

@@ -9,9 +9,8 @@
 const char *scope_state_name(enum scope_state s)
 {
 	static const char *const names[] = {
-		[STATE_ACTIVE] = "active",           [STATE_RECOVERED] = "recovered",
-		[STATE_UNREACHABLE] = "unreachable", [STATE_REVOKED] = "revoked",
-		[STATE_LOCKED] = "locked",           [STATE_DISABLED] = "disabled",
+		[STATE_ACTIVE] = "active",         [STATE_RECOVERED] = "recovered", [STATE_UNREACHABLE] = "unreachable",
+		[STATE_REVOKED] = "revoked",       [STATE_LOCKED] = "locked",       [STATE_DISABLED] = "disabled",
 		[STATE_UNPROVIDED] = "unprovided",
 	};
 
