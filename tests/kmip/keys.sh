@@ -16,7 +16,6 @@ code() {
 }
 mnt=$TEST_TMP/mnt
 mkdir "$mnt"
-state_of() { "$COFFER" status "$1" --json | sed -n 's/.*"key_state": "\(.*\)".*/\1/p'; }
 
 start_server server
 admin_port=$port main=$port
@@ -30,7 +29,7 @@ for tls in 1.2 1.3; do
 		"$COFFER" create "$b" --key "kmip://localhost:$port/$key"
 		mount_volume "$b" "$mnt"
 		say "$tls $key" >"$mnt/file"
-		expect active "$(state_of "$mnt")" "state of the key $key"
+		expect_state active "$mnt" "state of the key $key"
 		umount_volume "$mnt"
 		mount_volume "$b" "$mnt"
 		expect "$tls $key" "$(cat "$mnt/file")" "contents after remount with $key"
@@ -103,12 +102,12 @@ second=$(new_key twin)
 code 5 "several keys with the name twin are Active" "$COFFER" create "$TEST_TMP/x" --key "kmip://localhost:$main/?name=twin"
 for mode in "" "&mode=remote"; do
 	mount_volume "$TEST_TMP/twin$mode" "$mnt"
-	expect unreachable "$(state_of "$mnt")" "state while two keys have the name"
+	expect_state unreachable "$mnt" "state while two keys have the name"
 	umount_volume "$mnt"
 done
 mount_volume "$TEST_TMP/twin" "$mnt"
 admin deactivate "$first"
-expect active "$(state_of "$mnt")" "state after the older one was deactivated"
+expect_state active "$mnt" "state after the older one was deactivated"
 "$COFFER" create "$TEST_TMP/newer" --key "kmip://localhost:$main/?name=twin"
 grep -qF "key_id = \"$second\"" "$TEST_TMP/newer/coffer.volume" || fail "not made with the newer key"
 umount_volume "$mnt"
@@ -122,9 +121,9 @@ for how in deactivate compromise; do
 		b=$TEST_TMP/$how$mode
 		"$COFFER" create "$b" --key "kmip://localhost:$main/$gone$mode"
 		mount_volume "$b" "$mnt"
-		expect active "$(state_of "$mnt")" "state before"
+		expect_state active "$mnt" "state before"
 		admin "$how" "$gone"
-		expect revoked "$(state_of "$mnt")" "state after $how"
+		expect_state revoked "$mnt" "state after $how"
 		umount_volume "$mnt"
 		code 5 "not Active but" "$COFFER" mount "$b" "$mnt"
 		admin destroy "$gone"

@@ -25,10 +25,24 @@ certificate client ca coffer 2 extendedKeyUsage=clientAuth
 
 # settings CA CLIENT TIMEOUT: what the configuration says about KMIP.
 settings() {
-	printf 'kmip = { ca = "%s"; certificate = "%s"; key = "%s"; timeout = %d; };\n' "$pki/$1.pem" "$pki/$2.pem" "$pki/$2.key" "$3" \
+	printf 'key_poll = 1;\nkmip = { ca = "%s"; certificate = "%s"; key = "%s"; timeout = %d; };\n' "$pki/$1.pem" "$pki/$2.pem" "$pki/$2.key" "$3" \
 		>"$COFFER_CONFIG"
 }
 settings ca client 10
+
+# expect_state WANTED MNT WHAT: of the volume's own key, as its source was heard to say from now on.
+expect_state() {
+	local now got state checked i
+	now=$(date +%s)
+	for i in {1..400}; do
+		got=$("$COFFER" key show "$2" --json)
+		state=$(sed -n 's/.*"key_state": "\(.*\)".*/\1/p' <<<"$got")
+		checked=$(sed -n 's/.*"last_check": \([0-9]*\).*/\1/p' <<<"$got")
+		[[ $state != "$1" || $checked -le $now ]] || return 0
+		sleep 0.1
+	done
+	fail "$3: wanted '$1', got '$state' after $i looks"
+}
 
 servers=()
 # start_server NAME [OPTION...]: sets port and server (its pid). NAME is that of its certificate. All share their keys.

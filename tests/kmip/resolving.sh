@@ -5,7 +5,6 @@
 . "$(dirname "$0")/lib.sh"
 ip link set lo up 2>/dev/null || skip "no ip command here"
 mnt=$TEST_TMP/mnt b=$TEST_TMP/backing
-state_of() { "$COFFER" status "$1" --json | sed -n 's/.*"key_state": "\(.*\)".*/\1/p'; }
 say "nameserver 127.0.0.5" >"$TEST_TMP/resolv.conf"
 mount --bind "$TEST_TMP/resolv.conf" /etc/resolv.conf
 
@@ -19,7 +18,7 @@ id=$(new_key vault)
 
 "$COFFER" create "$b" --key "kmip://keys.test:$port/$id"
 mount_volume "$b" "$mnt"
-expect active "$(state_of "$mnt")" "state"
+expect_state active "$mnt" "state"
 umount_volume "$mnt"
 
 # The name server swallows questions: libc would wait for 10 s.
@@ -28,12 +27,12 @@ mount_volume "$b" "$mnt"
 stop_server "$server"
 kill -STOP "$dns"
 began=$(date +%s%N)
-expect unreachable "$(state_of "$mnt")" "state without server and name server"
+expect_state unreachable "$mnt" "state without server and name server"
 took=$((($(date +%s%N) - began) / 1000000))
 ((took < 6000)) || fail "the deadline of 2 s passed after $took ms"
 kill -CONT "$dns"
 start_server server --port "$port"
 sleep 1.5
-expect active "$(state_of "$mnt")" "state with both again"
+expect_state active "$mnt" "state with both again"
 umount_volume "$mnt"
 say "found by name, and in time"

@@ -5,7 +5,6 @@
 . "$(dirname "$0")/lib.sh"
 mnt=$TEST_TMP/mnt b=$TEST_TMP/backing
 mkdir "$mnt"
-state_of() { "$COFFER" status "$1" --json | sed -n 's/.*"key_state": "\(.*\)".*/\1/p'; }
 # fails_with TEXT COMMAND...: exit code 5, and a part of what it says.
 fails_with() {
 	local text=$1 status=0
@@ -29,15 +28,15 @@ settings ca client 2
 "$COFFER" create "$b" --key "kmip://localhost:$down,localhost:$first,localhost:$second/$id" 2>"$TEST_TMP/out"
 grep -q "localhost:$down cannot be used: Connection refused" "$TEST_TMP/out" || fail "the server that is down is not named"
 mount_volume "$b" "$mnt"
-expect active "$(state_of "$mnt")" "state with the first server down"
+expect_state active "$mnt" "state with the first server down"
 stop_server "$first_server"
-expect active "$(state_of "$mnt")" "state after the server in use went down"
+expect_state active "$mnt" "state after the server in use went down"
 stop_server "$second_server"
-expect unreachable "$(state_of "$mnt")" "state with all servers down"
+expect_state unreachable "$mnt" "state with all servers down"
 say "still served" >"$mnt/file"
 start_server server --port "$first"
 sleep 1.5 # no attempt right after one that failed
-expect active "$(state_of "$mnt")" "state after a server came back"
+expect_state active "$mnt" "state after a server came back"
 umount_volume "$mnt"
 mount_volume "$b" "$mnt"
 expect "still served" "$(cat "$mnt/file")" "contents"
@@ -46,10 +45,10 @@ expect "still served" "$(cat "$mnt/file")" "contents"
 stop_server "$server"
 mv "$pki/client.key" "$pki/kept.key"
 start_server server --port "$first"
-expect unreachable "$(state_of "$mnt")" "state without a client's key"
+expect_state unreachable "$mnt" "state without a client's key"
 mv "$pki/kept.key" "$pki/client.key"
 sleep 1.5
-expect active "$(state_of "$mnt")" "state with the key again"
+expect_state active "$mnt" "state with the key again"
 umount_volume "$mnt"
 
 # ---- a server that accepts connections and says nothing, before the handshake or after ----
@@ -62,10 +61,10 @@ took=$((($(date +%s%N) - began) / 1000000))
 "$COFFER" create "$TEST_TMP/past-silence" --key "kmip://localhost:$silent,localhost:$first/$id" 2>/dev/null
 mount_volume "$b" "$mnt"
 kill -STOP "$server" "${servers[-2]}"
-expect unreachable "$(state_of "$mnt")" "state while the server hangs"
+expect_state unreachable "$mnt" "state while the server hangs"
 kill -CONT "$server" "${servers[-2]}"
 sleep 1.5
-expect active "$(state_of "$mnt")" "state after it woke up"
+expect_state active "$mnt" "state after it woke up"
 umount_volume "$mnt"
 
 # ---- connections that somebody drops when they are idle ----
@@ -74,7 +73,7 @@ start_server server --idle 1
 mount_volume "$TEST_TMP/idle" "$mnt"
 for _ in 1 2; do
 	sleep 2
-	expect active "$(state_of "$mnt")" "state after the idle connection was dropped"
+	expect_state active "$mnt" "state after the idle connection was dropped"
 done
 umount_volume "$mnt"
 
