@@ -40,7 +40,11 @@ static inline void cleanup_secret(struct secret **s)
 #define AUTO_SECRET __attribute__((cleanup(cleanup_secret)))
 
 int random_bytes(void *out, size_t len);
-void wipe(void *p, size_t len);                                       /* never optimised away */
+void wipe(void *p, size_t len); /* never optimised away */
+/* Clears what functions that handled keys may have left in memory that is nobody's: the stack below the caller, and vector
+ * registers, which memcpy fills and which the dynamic linker stores on the stack when some library first calls another. Takes
+ * some microseconds. */
+void wipe_traces(void);
 int equal_in_constant_time(const void *a, const void *b, size_t len); /* 1: equal */
 
 /* ---- key derivation and wrapping ---- */

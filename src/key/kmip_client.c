@@ -173,12 +173,10 @@ static int ask_all(struct kmip_client *c, const struct kmip_request *q, struct k
 	return -EHOSTUNREACH;
 }
 
-int kmip_client_ask(struct kmip_client *c, const struct kmip_request *q, struct kmip_answer *ret)
+static int ask_connected(struct kmip_client *c, const struct kmip_request *q, struct kmip_answer *ret)
 {
-	LOCK_SCOPE(&c->lock);
 	int r = -EHOSTUNREACH;
 
-	*ret = (struct kmip_answer){ 0 };
 	if (c->connection) {
 		r = ask_version(c, q, ret);
 		if (is_answer(r))
@@ -188,4 +186,15 @@ int kmip_client_ask(struct kmip_client *c, const struct kmip_request *q, struct 
 		return r;
 	}
 	return ask_all(c, q, ret);
+}
+
+int kmip_client_ask(struct kmip_client *c, const struct kmip_request *q, struct kmip_answer *ret)
+{
+	LOCK_SCOPE(&c->lock);
+	int r;
+
+	*ret = (struct kmip_answer){ 0 };
+	r = ask_connected(c, q, ret);
+	wipe_traces();
+	return r;
 }

@@ -41,6 +41,25 @@ for tls in 1.2 1.3; do
 done
 code 0 "" "$COFFER" create "$TEST_TMP/address" --key "kmip://127.0.0.1:$main/$id"
 
+# ---- where a fetched key is: in locked memory; one that stays on its server is nowhere ----
+bytes=$(head -c 32 /dev/urandom | od -An -v -tx1 | tr -d ' \n')
+known=$(admin register known "$bytes")
+admin activate "$known"
+for mode in "" "?mode=remote"; do
+	b=$TEST_TMP/memory$mode
+	"$COFFER" create "$b" --key "kmip://localhost:$main/$known$mode"
+	mount_volume "$b" "$mnt"
+	read -r locked other <<<"$("$here/find_key.py" "$(daemon_of "$b")" "$bytes")"
+	if [[ $mode ]]; then
+		expect "0 0" "$locked $other" "places where a key is that should be on its server only"
+	else
+		((locked > 0)) || fail "the key that is in use was not found: this test cannot find one"
+		expect 0 "$other" "places outside of locked memory where the key is"
+	fi
+	umount_volume "$mnt"
+	ok
+done
+
 # ---- who the server is ----
 authority other-ca
 settings other-ca client 10
