@@ -9,6 +9,8 @@
 #ifndef COFFER_KEY_H
 #define COFFER_KEY_H
 
+#include <limits.h>
+
 #include <coffer/crypto.h>
 #include <coffer/descriptor.h>
 
@@ -44,7 +46,8 @@ struct volume_keys;
  * version 1) and all wrapped keys. `key_uri` NULL: the platform key. Creates the platform ring in `state_dir` on first use. */
 int keys_create(struct descriptor *d, const char *key_uri, const char *state_dir, struct volume_keys **ret);
 /* Unwraps everything the descriptor holds, checks the descriptor's MAC with the volume key. A scope whose key is not to be had
- * is locked: it has no cryptors. Fails if all are, with the error of the first. */
+ * is locked: it has no cryptors. Fails if all are, with the error of the first; then *ret is set all the same if the volume key
+ * is to be had: such keys serve the audit trail, and must be freed. Otherwise *ret is NULL. */
 int keys_unlock(const struct descriptor *d, const char *state_dir, struct volume_keys **ret);
 void keys_free(struct volume_keys *k); /* wipes */
 
@@ -58,6 +61,12 @@ struct cryptor *keys_metadata_cryptor(const struct volume_keys *k, uint32_t scop
 uint32_t keys_current_version(const struct volume_keys *k, uint32_t scope); /* for new objects; 0: no such scope */
 /* Asks the scope's source, which may read files; of a locked scope, what the descriptor says. -ENOENT: no such scope. */
 int keys_describe(const struct volume_keys *k, uint32_t scope, struct key_info *ret);
+int keys_outcome(const struct volume_keys *k, uint32_t scope); /* of unlocking the scope: 0, or why it is locked */
+
+/* ---- what a backing directory is called in the state directory ---- */
+enum { BACKING_NAME_SIZE = 33 };
+int backing_real_path(int backing_fd, char out[static PATH_MAX]);       /* its absolute path */
+int backing_name(const char *path, char out[static BACKING_NAME_SIZE]); /* 32 digits, from its path */
 
 /* ---- pinning: what the state directory remembers of each backing directory (DESIGN section 5) ---- */
 /* Compares with what was seen last: -ESTALE older sequence, -EKEYREJECTED other volume id or key sources; both logged with

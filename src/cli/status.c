@@ -139,8 +139,7 @@ static enum exit_code read_descriptor(const struct config *c, const char *backin
 	json_object_set_new(o, "mounted", json_false());
 	json_object_set_new(o, "backing", json_string(backing));
 	json_object_set_new(o, "authentic", json_string(r == 0 ? "yes" : "not known: the keys are not to be had"));
-	if (r == 0)
-		keys_free(keys);
+	keys_free(keys);
 	descriptor_free(d);
 	*ret = o;
 	return exit_code_of(r);

@@ -64,6 +64,14 @@ int keys_describe(const struct volume_keys *k, uint32_t scope, struct key_info *
 	return -ENOENT;
 }
 
+int keys_outcome(const struct volume_keys *k, uint32_t scope)
+{
+	for (size_t i = 0; i < k->scope_count; i++)
+		if (k->scopes[i].number == scope)
+			return k->scopes[i].outcome;
+	return -ENOENT;
+}
+
 /* ---- making ---- */
 
 static int make_slots(struct volume_keys *k, const struct descriptor *d)

@@ -9,6 +9,7 @@ struct scope_keys {
 	const struct key_provider *provider;
 	struct key_source *source; /* NULL: locked */
 	struct key_info last;      /* of a locked one: what the descriptor says, and why it is locked */
+	int outcome;               /* of unlocking it */
 };
 
 /* One slot for each DEK version of each scope, and one, with version 0, for the scope's current version. */

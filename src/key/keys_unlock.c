@@ -15,7 +15,6 @@ struct unlocking {
 	const struct descriptor *d;
 	const char *state_dir;
 	struct volume_keys *k;
-	int *errors;  /* of each scope: why it stays locked */
 	bool damaged; /* a volume key was found, but the descriptor's MAC does not go with it */
 };
 
@@ -97,7 +96,7 @@ static void lock_scope(struct unlocking *u, size_t i, int error)
 	sk->last.state = error == -ENOENT || error == -EACCES || error == -EBADMSG || error == -EINVAL
 				 ? KEY_REVOKED
 				 : KEY_UNREACHABLE;
-	u->errors[i] = error;
+	sk->outcome = error;
 }
 
 static void open_scope(struct unlocking *u, size_t i)
@@ -161,7 +160,7 @@ static int unlock_scope(struct unlocking *u, size_t i)
 	int r = 0;
 
 	if (!sk->source)
-		return u->errors[i];
+		return sk->outcome;
 	if (s->suite == SUITE_XTS_GCM)
 		r = keys_open_source(INFRASTRUCTURE_URI, u->state_dir, &p, &source);
 	if (!r)
@@ -187,28 +186,23 @@ static int unlock(struct unlocking *u)
 		return -EUCLEAN;
 	}
 	if (!u->k->mac)
-		return u->errors[0];
+		return u->k->scopes[0].outcome;
 	for (size_t i = 0; i < u->d->scope_count; i++)
 		unlocked += !unlock_scope(u, i);
-	return unlocked ? 0 : u->errors[0];
+	return unlocked ? 0 : u->k->scopes[0].outcome;
 }
 
 int keys_unlock(const struct descriptor *d, const char *state_dir, struct volume_keys **ret)
 {
 	struct unlocking u = { .d = d, .state_dir = state_dir };
-	AUTO_FREE int *errors = calloc(d->scope_count, sizeof(*errors));
-	int r;
+	int r = d->scope_count ? keys_new(d, &u.k) : -EINVAL;
 
-	if (!errors || !d->scope_count)
-		return errors ? -EINVAL : -ENOMEM;
-	u.errors = errors;
-	r = keys_new(d, &u.k);
 	if (!r)
 		r = unlock(&u);
-	if (r) {
+	if (r && (!u.k || !u.k->mac)) {
 		keys_free(u.k);
-		return r;
+		u.k = NULL;
 	}
 	*ret = u.k;
-	return 0;
+	return r;
 }
