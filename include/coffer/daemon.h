@@ -18,6 +18,7 @@ struct config {
 	char file[PATH_MAX];      /* that was read; empty: there is none */
 	char state_dir[PATH_MAX]; /* absolute; made when first needed */
 	unsigned sync_interval;   /* seconds between background syncs */
+	unsigned audit_keep;      /* files of an audit trail; 0: all */
 	bool writeback, allow_other;
 	enum fs_uring uring;
 	bool confine;

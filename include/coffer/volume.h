@@ -17,6 +17,7 @@
 #include <sys/statvfs.h>
 #include <sys/types.h>
 
+#include <coffer/audit.h>
 #include <coffer/descriptor.h>
 #include <coffer/key.h>
 
@@ -44,13 +45,15 @@ struct caller {
 struct volume_options {
 	bool read_only;
 	const char *state_dir;
-	bool accept_changes;    /* skip pinning once: the administrator accepts what it found */
-	unsigned sync_interval; /* seconds between background syncs; 0: the default of 5 */
+	bool accept_changes;                     /* skip pinning once: the administrator accepts what it found */
+	unsigned sync_interval;                  /* seconds between background syncs; 0: the default of 5 */
+	const struct audit_requester *requester; /* who asked for it; NULL: nothing is recorded in the audit trail */
+	unsigned audit_keep;                     /* as in struct audit_place */
 };
 /* Writes a new, empty volume into an empty directory: descriptor and root directory (owned by the caller's ids). -ENOTEMPTY. */
 int volume_create(int backing_fd, enum suite suite, const char *key_uri, const char *state_dir);
 /* Locks the directory (-EBUSY: a daemon serves it), loads and unlocks the descriptor, recovers after an unclean stop, opens
- * an epoch. `backing_fd` stays the caller's and must stay open. Starts the checkpoint and sync threads: no fork after this. */
+ * an epoch. -ECANCELED: the audit trail cannot be written. `backing_fd` stays the caller's and must stay open. Starts the checkpoint and sync threads: no fork after this. */
 int volume_open(int backing_fd, const struct volume_options *o, struct volume **ret);
 /* Writes everything home, removes orphans, ends the epoch. -errno: the volume stays marked unclean; nothing is lost. */
 int volume_close(struct volume *v);
@@ -131,6 +134,7 @@ struct volume_status {
 };
 void volume_status(struct volume *v, struct volume_status *ret);
 const struct volume_keys *volume_keys(const struct volume *v);
+struct audit *volume_audit(const struct volume *v); /* NULL: nothing is recorded */
 int volume_describe(struct volume *v, uint64_t object, uint32_t *ret_scope, uint32_t *ret_dek_version);
 
 /* ---- checking ---- */

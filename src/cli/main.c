@@ -10,6 +10,8 @@ const struct command commands[] = {
 	{ "umount", "MNT", "write everything and stop serving", command_umount },
 	{ "status", "BACKING|MNT|PATH [--json]", "describe a volume, or one file of it", command_status },
 	{ "fsck", "BACKING [--data]", "check a volume; changes nothing", command_fsck },
+	{ "audit", "show|verify BACKING|MNT [--json]", "show or check the record of what was done with a volume's keys",
+	  command_audit },
 	{ NULL, NULL, NULL, NULL },
 };
 

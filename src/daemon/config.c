@@ -3,6 +3,7 @@
 #include <libconfig.h>
 #include <stdio.h>
 
+#include <coffer/audit.h>
 #include <coffer/daemon.h>
 #include <coffer/util.h>
 
@@ -75,12 +76,12 @@ static int set_uring(const config_setting_t *s, enum fs_uring *ret)
 	return 0;
 }
 
-static int set_interval(const config_setting_t *s, unsigned *ret)
+static int set_number(const config_setting_t *s, int min, int max, const char *wanted, unsigned *ret)
 {
 	int v = config_setting_get_int(s);
 
-	if (config_setting_type(s) != CONFIG_TYPE_INT || v < 1 || v > 3600)
-		return bad_setting(s, "a number of seconds from 1 to 3600");
+	if (config_setting_type(s) != CONFIG_TYPE_INT || v < min || v > max)
+		return bad_setting(s, wanted);
 	*ret = (unsigned)v;
 	return 0;
 }
@@ -97,7 +98,10 @@ static int apply(struct config *c, const config_setting_t *s)
 		return set_path(c->state_dir, dir, name);
 	}
 	if (strcmp(name, "sync_interval") == 0)
-		return set_interval(s, &c->sync_interval);
+		return set_number(s, 1, 3600, "a number of seconds from 1 to 3600", &c->sync_interval);
+	if (strcmp(name, "audit_keep") == 0)
+		return set_number(s, 0, 1000000, "a number of files from 1 to 1000000, or 0 to keep all",
+				  &c->audit_keep);
 	if (strcmp(name, "writeback") == 0)
 		return set_bool(s, &c->writeback);
 	if (strcmp(name, "allow_other") == 0)
@@ -140,6 +144,7 @@ int config_load(struct config *c, const char *file, const char *state_dir)
 
 	*c = (struct config){
 		.sync_interval = 5,
+		.audit_keep = AUDIT_KEEP,
 		.writeback = true,
 		.allow_other = geteuid() == 0,
 		.uring = FS_URING_AUTO,

@@ -91,6 +91,16 @@ static json_t *verb_fsck(struct connection *c, int *ret_result)
 			 "orphans", (json_int_t)found.orphans);
 }
 
+static json_t *verb_audit(struct connection *c, int *ret_result)
+{
+	struct audit_result found = { 0 };
+	bool lines = json_is_true(json_object_get(c->request, "lines"));
+
+	*ret_result = audit_read(c->facts->audit, lines, send_line, c, &found);
+	return json_pack("{s:I, s:I, s:I, s:I}", "lines", (json_int_t)found.lines, "first", (json_int_t)found.first,
+			 "last", (json_int_t)found.last, "errors", (json_int_t)found.errors);
+}
+
 /* "wait", for the end of the daemon, is the control's own: it keeps the connection. */
 static const struct {
 	const char *name;
@@ -98,6 +108,7 @@ static const struct {
 } verbs[] = {
 	{ "status", verb_status },
 	{ "fsck", verb_fsck },
+	{ "audit", verb_audit },
 };
 
 control_verb *control_find_verb(const char *name)

@@ -19,6 +19,7 @@ enum {
 
 struct daemon {
 	const struct mount_request *request;
+	struct audit_requester requester;
 	int report_fd; /* where the exit code of starting goes; -1: nobody waits */
 	char backing[PATH_MAX], mountpoint[PATH_MAX];
 	int backing_fd;
@@ -87,6 +88,8 @@ static enum exit_code open_volume(struct daemon *d)
 		.state_dir = c->state_dir,
 		.accept_changes = d->request->options.accept_changes,
 		.sync_interval = c->sync_interval,
+		.requester = &d->requester,
+		.audit_keep = c->audit_keep,
 	};
 	struct descriptor *descriptor = NULL;
 	int r;
@@ -113,6 +116,17 @@ static enum exit_code open_volume(struct daemon *d)
 	return exit_code_of(r);
 }
 
+static int record_mount(struct daemon *d)
+{
+	struct audit_event e = {
+		.event = "volume-mounted",
+		.requester = &d->requester,
+		.detail = d->mountpoint,
+	};
+
+	return audit_record(volume_audit(d->volume), &e, 1);
+}
+
 static enum exit_code start_session(struct daemon *d)
 {
 	int fd, r;
@@ -126,6 +140,8 @@ static enum exit_code start_session(struct daemon *d)
 		return r == -ENODEV ? EXIT_MOUNT_POINT : EXIT_OTHER;
 	}
 	r = fs_new(d->volume, fd, &d->fs_options, &d->fs);
+	if (r == 0)
+		r = record_mount(d);
 	if (r < 0) {
 		helper_unmount(&d->helper, true);
 		return EXIT_OTHER;
@@ -142,6 +158,7 @@ static void *run_ready(void *arg)
 	struct control_facts facts = {
 		.volume = d->volume,
 		.fs = d->fs,
+		.audit = volume_audit(d->volume),
 		.backing = d->backing,
 		.mountpoint = d->mountpoint,
 		.state_dir = d->request->config->state_dir,
@@ -348,7 +365,11 @@ static enum exit_code wait_for_report(int fd)
 enum exit_code daemon_mount(const struct mount_request *r)
 {
 	struct daemon d = {
-		.request = r, .report_fd = -1, .backing_fd = -1, .helper = { -1, PTHREAD_MUTEX_INITIALIZER }
+		.request = r,
+		.requester = { .uid = getuid(), .pid = getpid() },
+		.report_fd = -1,
+		.backing_fd = -1,
+		.helper = { -1, PTHREAD_MUTEX_INITIALIZER },
 	};
 	enum exit_code code = EXIT_OTHER;
 	int report[2];

@@ -40,6 +40,7 @@ int confine(const char *backing, const char *state_dir, const struct descriptor 
 struct connection {
 	int fd;
 	json_t *request;
+	struct audit_requester peer; /* who asks */
 	const struct control_facts *facts;
 };
 /* Returns what is merged into the answer beside "result" (NULL: nothing more), and sets *ret_result. */

@@ -263,6 +263,7 @@ struct volume {
 	char *state_dir;
 	struct descriptor *d;
 	struct volume_keys *keys;
+	struct audit *audit; /* NULL: nothing is recorded */
 	struct store *store;
 	uint64_t max_size; /* bytes of one file */
 
@@ -279,6 +280,13 @@ struct volume {
 	uint64_t next_object, reserved_to;
 	uint64_t recovered_chunks, orphans_removed;
 };
+/* trail.c. -ECANCELED: the audit trail cannot be written. */
+int trail_created(struct volume *v);
+int trail_unlocked(struct volume *v, const struct volume_options *o,
+		   int accepted); /* opens it; `accepted`: what pin_check said */
+void trail_not_opened(struct volume *v, const struct volume_options *o, int error);
+void trail_closed(struct volume *v, int outcome);
+
 int volume_number(struct volume *v, uint64_t *ret); /* a number never used before */
 void reference_add(struct volume *v, uint64_t number);
 uint64_t reference_drop(struct volume *v, uint64_t number, uint64_t count); /* what is left */

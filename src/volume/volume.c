@@ -92,6 +92,7 @@ static void volume_free(struct volume *v)
 		return;
 	cache_free(v);
 	store_free(v->store);
+	audit_close(v->audit);
 	keys_free(v->keys);
 	descriptor_free(v->d);
 	if (v->lock_fd >= 0)
@@ -193,6 +194,8 @@ int volume_create(int backing_fd, enum suite suite, const char *key_uri, const c
 		r = store_new(backing_fd, false, &v->store);
 	if (r == 0)
 		r = make_root(v);
+	if (r == 0)
+		r = trail_created(v);
 	if (r == 0) /* the descriptor comes last: without it there is no volume */
 		r = store_descriptor(v);
 	volume_free(v);
@@ -368,13 +371,24 @@ static int open_epoch(struct volume *v, unsigned sync_interval)
 
 static int load_keys(struct volume *v, const struct volume_options *o)
 {
-	int r = descriptor_load(v->backing_fd, &v->d);
+	int r = descriptor_load(v->backing_fd, &v->d), accepted = 0, recorded = 0;
 
 	if (r < 0)
 		return r;
-	if (v->state_dir && !o->accept_changes)
+	if (v->state_dir)
 		r = pin_check(v->state_dir, v->backing_fd, v->d);
-	return r < 0 ? r : keys_unlock(v->d, v->state_dir, &v->keys);
+	if (r < 0 && o->accept_changes) {
+		log_notice("accepted, as -o accept says");
+		accepted = r;
+		r = 0;
+	}
+	if (r < 0)
+		return r;
+	r = keys_unlock(v->d, v->state_dir, &v->keys);
+	/* A wrong key is recorded, too, if another one opens the volume key. */
+	if (v->keys && o->requester)
+		recorded = trail_unlocked(v, o, accepted);
+	return r < 0 ? r : recorded;
 }
 
 int volume_open(int backing_fd, const struct volume_options *o, struct volume **ret)
@@ -411,6 +425,8 @@ int volume_open(int backing_fd, const struct volume_options *o, struct volume **
 	if (r == 0)
 		r = open_epoch(v, o->sync_interval);
 	if (r < 0) {
+		if (v && v->audit && r != -ECANCELED)
+			trail_not_opened(v, o, r);
 		volume_free(v);
 		return r;
 	}
@@ -464,6 +480,7 @@ int volume_close(struct volume *v)
 				"the volume could not be closed: %s; its log keeps what is not home yet, for the next mount",
 				strerror(-r));
 	}
+	trail_closed(v, r);
 	volume_free(v);
 	return r;
 }
