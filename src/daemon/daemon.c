@@ -132,6 +132,9 @@ static enum exit_code start_session(struct daemon *d)
 	int fd, r;
 
 	r = control_start(d->request->config->state_dir, d->backing, &d->control);
+	/* Before it: a mount that nobody serves yet is not easily given up. */
+	if (r == 0)
+		r = record_mount(d);
 	if (r < 0)
 		return EXIT_OTHER;
 	r = helper_mount(&d->helper, &fd);
@@ -140,8 +143,6 @@ static enum exit_code start_session(struct daemon *d)
 		return r == -ENODEV ? EXIT_MOUNT_POINT : EXIT_OTHER;
 	}
 	r = fs_new(d->volume, fd, &d->fs_options, &d->fs);
-	if (r == 0)
-		r = record_mount(d);
 	if (r < 0) {
 		helper_unmount(&d->helper, true);
 		return EXIT_OTHER;
