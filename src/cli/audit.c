@@ -40,17 +40,17 @@ static void print_event(const json_t *o)
 	printf("%6" PRId64, number_of(o, "number"));
 	print_text(o, "time", "  ");
 	print_text(o, "event", "  ");
+	print_text(o, "outcome", ": ");
 	if (requester && strcmp(requester, "daemon") == 0)
-		printf(" by the daemon");
+		printf(", by the daemon");
 	else
-		printf(" by user %" PRId64, number_of(o, "uid"));
+		printf(", by user %" PRId64, number_of(o, "uid"));
 	printf(" (process %" PRId64 ")", number_of(o, "pid"));
 	print_text(o, "scope", ", scope ");
 	print_text(o, "key", ", key ");
 	if (json_object_get(o, "key_version"))
 		printf(" version %" PRId64, number_of(o, "key_version"));
 	print_text(o, "key_source", " of ");
-	print_text(o, "outcome", ": ");
 	print_text(o, "detail", "; ");
 	putchar('\n');
 }
