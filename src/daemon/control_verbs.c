@@ -75,7 +75,9 @@ static void send_line(void *arg, const char *line)
 	/* Names need not be UTF-8; JSON must. */
 	if (!message)
 		message = json_pack("{s:s}", "line", "(a finding about a name that is not UTF-8)");
-	control_write(c->fd, message);
+	/* Who takes one line too late gets no more: nothing waits for each of them. */
+	if (control_write(c->fd, message) < 0)
+		shutdown(c->fd, SHUT_RDWR);
 	json_decref(message);
 }
 

@@ -15,7 +15,12 @@ struct walk {
 	audit_text *call;
 	void *arg;
 	struct audit_result *ret;
+	/* The state that is read; the trail may go on meanwhile. */
 	int dir;
+	struct audit_files files;
+	struct audit_head head;
+	struct audit_tail tail;
+	enum audit_relation relation;
 	struct audit_position last; /* the last authentic line */
 	uint64_t altered;           /* lines since then that are not */
 	/* How the trail begins. */
@@ -185,8 +190,8 @@ static int read_lines(struct walk *w, const char *file, uint64_t first, const ch
 	return r;
 }
 
-/* `skip`: bytes at its end that are no line yet. */
-static int read_file(struct walk *w, uint64_t first, size_t skip)
+/* At most `max` bytes of it. */
+static int read_file(struct walk *w, uint64_t first, size_t max)
 {
 	AUTO_FREE char *text = NULL;
 	char name[AUDIT_FILE_NAME];
@@ -196,13 +201,14 @@ static int read_file(struct walk *w, uint64_t first, size_t skip)
 	audit_file_name(first, name);
 	r = read_file_at(w->dir, name, AUDIT_READ_MAX, &text, &len);
 	if (r == 0)
-		return read_lines(w, name, first, text, len > skip ? len - skip : 0);
+		return read_lines(w, name, first, text, len < max ? len : max);
 	if (r == -EFBIG) {
 		say(w, true, "%s is larger than any file of a trail", name);
 		return 0;
 	}
-	log_error("%s/%s cannot be read: %s", w->a->dir, name, strerror(-r));
-	return r;
+	log_error("%s/%s cannot be read: %s", w->a->dir, name,
+		  r == -ENOENT ? "it was removed meanwhile; try again" : strerror(-r));
+	return r == -ENOENT ? -EAGAIN : r;
 }
 
 /* ---- both ends ---- */
@@ -216,10 +222,12 @@ static void check_beginning(struct walk *w)
 		say_missing(w, 1, w->missing_before, " at the beginning");
 }
 
-static void check_end(struct walk *w, enum audit_relation relation, const struct audit_head *h,
-		      const struct audit_position *last)
+static void check_end(struct walk *w)
 {
-	switch (relation) {
+	const struct audit_head *h = &w->head;
+	const struct audit_position *last = &w->tail.last;
+
+	switch (w->relation) {
 	case AUDIT_AGREE:
 		break;
 	case AUDIT_NEW:
@@ -257,56 +265,67 @@ static void check_end(struct walk *w, enum audit_relation relation, const struct
 	}
 }
 
-static int walk(struct walk *w, const struct audit_files *f)
+static int walk(struct walk *w)
 {
-	struct audit_head h = { 0 };
-	struct audit_tail t = { 0 };
-	enum audit_relation relation;
-	int r = w->a->line_key ? audit_head_load(w->a, &h) : 0;
+	bool checked = w->a->line_key != NULL, unfinished = w->relation == AUDIT_UNFINISHED;
+	size_t end = w->tail.valid;
+	int r = 0;
 
-	if (r == 0 && w->a->line_key)
-		r = audit_tail_find(w->a, w->dir, f, &t);
-	relation = audit_relate(w->a, &h, &t);
-	for (size_t i = 0; r == 0 && i < f->count; i++) {
-		bool unfinished = i + 1 == f->count && relation == AUDIT_UNFINISHED &&
-				  audit_rest_is_unfinished(w->a, &h, &t);
+	if (!unfinished || !audit_rest_is_unfinished(w->a, &w->head, &w->tail))
+		end += w->tail.rest_len;
+	for (size_t i = 0; r == 0 && i < w->files.count; i++)
+		r = read_file(w, w->files.first[i], checked && i + 1 == w->files.count ? end : SIZE_MAX);
+	if (r == 0 && unfinished) {
+		const char *missing = audit_head_after(w->a, &w->head, &w->tail.last);
 
-		r = read_file(w, f->first[i], unfinished ? t.rest_len : 0);
+		r = read_lines(w, AUDIT_HEAD_NAME, w->tail.last.number + 1, missing,
+			       (size_t)(w->head.lines.text + w->head.lines.len - missing));
 	}
-	if (r == 0 && relation == AUDIT_UNFINISHED) {
-		const char *missing = audit_head_after(w->a, &h, &t.last);
-
-		r = read_lines(w, AUDIT_HEAD_NAME, t.last.number + 1, missing,
-			       (size_t)(h.lines.text + h.lines.len - missing));
-	}
-	if (r == 0 && w->a->line_key) {
+	if (r == 0 && checked) {
 		check_beginning(w);
-		check_end(w, relation, &h, &t.last);
+		check_end(w);
 	}
-	audit_head_end(&h);
-	audit_tail_end(&t);
+	return r;
+}
+
+/* Nobody waits for the trail while lines are handed out, which may take as long as whoever takes them likes. */
+static int load(struct walk *w)
+{
+	LOCK_SCOPE(&w->a->lock);
+	AUTO_CLOSE int lock = -1;
+	int r = audit_lock(w->a, false, &w->dir, &lock);
+
+	if (r == 0)
+		r = audit_files_list(w->dir, &w->files);
+	if (r == -ENOENT)
+		r = 0; /* no line was ever written here */
+	if (r < 0) {
+		log_error("the audit trail in %s cannot be read: %s", w->a->dir, strerror(-r));
+		return r;
+	}
+	if (!w->a->line_key)
+		return 0;
+	r = audit_head_load(w->a, &w->head);
+	if (r == 0)
+		r = audit_tail_find(w->a, w->dir, &w->files, &w->tail);
+	if (r == 0)
+		w->relation = audit_relate(w->a, &w->head, &w->tail);
 	return r;
 }
 
 int audit_read(struct audit *a, bool lines, audit_text *call, void *arg, struct audit_result *ret)
 {
 	struct walk w = { .a = a, .lines = lines, .call = call, .arg = arg, .ret = ret, .dir = -1 };
-	struct audit_files f = { 0 };
-	AUTO_CLOSE int dir = -1, lock = -1;
 	int r;
 
 	*ret = (struct audit_result){ 0 };
-	LOCK_SCOPE(&a->lock);
-	r = audit_lock(a, false, &dir, &lock);
-	w.dir = dir;
+	r = load(&w);
 	if (r == 0)
-		r = audit_files_list(dir, &f);
-	if (r == -ENOENT)
-		r = 0; /* no line was ever written here */
-	if (r < 0)
-		log_error("the audit trail in %s cannot be read: %s", a->dir, strerror(-r));
-	else
-		r = walk(&w, &f);
-	audit_files_end(&f);
+		r = walk(&w);
+	audit_files_end(&w.files);
+	audit_head_end(&w.head);
+	audit_tail_end(&w.tail);
+	if (w.dir >= 0)
+		close(w.dir);
 	return r;
 }
