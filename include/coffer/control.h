@@ -1,7 +1,8 @@
 /* The control socket of a daemon, from both sides.
  *
  * It is STATE_DIR/run/DIGEST.sock, with DIGEST the first 32 hex digits of the SHA-256 of the backing directory's absolute
- * path: a replica may be mounted beside its original. Root and the daemon's user may use it. A request is one line, a JSON
+ * path: a replica may be mounted beside its original. Root and the daemon's user may use it; whom it refuses
+ * is recorded in the audit trail. A request is one line, a JSON
  * object with "verb" and the verb's arguments; the answer is any number of lines {"line": TEXT} and at last one
  * {"result": 0 or a negative errno, ...}; lines are findings, and why something went wrong. A request with "secret": true is followed
  * by the KEY_SIZE bytes of a key, once the line CONTROL_READY has come. The verb "wait" answers one line at once, and the result of closing the volume when
@@ -23,6 +24,7 @@ struct control;        /* a listening socket and the threads that answer */
 struct control_facts { /* what verbs may look at; all of it outlives the control */
 	struct volume *volume;
 	struct fs *fs;
+	struct audit *audit;
 	const char *backing, *mountpoint, *state_dir;
 	bool read_only, writeback;
 };

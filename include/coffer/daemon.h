@@ -22,6 +22,7 @@ struct config {
 	unsigned sync_interval;   /* seconds between background syncs */
 	/* Seconds, and days, as in struct volume_options. */
 	unsigned key_poll, key_grace, key_flush, key_rotate_days;
+	unsigned audit_keep; /* files of an audit trail; 0: all */
 	bool writeback, allow_other;
 	enum fs_uring uring;
 	bool confine;

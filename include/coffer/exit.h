@@ -15,7 +15,7 @@ enum exit_code {
 	EXIT_CHANGED = 9,      /* the volume is not what this machine saw last */
 	EXIT_MOUNT_POINT = 10, /* the mount point does not work */
 	EXIT_IO = 11,          /* the backing directory failed */
-	EXIT_DAMAGED = 12,     /* fsck found errors, or the descriptor was altered */
+	EXIT_DAMAGED = 12,     /* fsck or audit found errors, or the descriptor was altered */
 	EXIT_NOT_WRITTEN = 13, /* unmounted, but the last state could not be written */
 	EXIT_NOT_MOUNTED = 14, /* there is no mounted volume there */
 };

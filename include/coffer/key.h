@@ -97,6 +97,12 @@ struct cryptor *keys_cryptor(const struct volume_keys *k, uint32_t scope, uint32
  * is metadata, are never without integrity). Where the scope's suite does that already, it is the same cryptor. */
 struct cryptor *keys_metadata_cryptor(const struct volume_keys *k, uint32_t scope, uint32_t dek_version);
 uint32_t keys_current_version(const struct volume_keys *k, uint32_t scope); /* for new objects; 0: no such scope */
+int keys_outcome(const struct volume_keys *k, uint32_t scope); /* of unlocking the scope: 0, or why it was locked */
+
+/* ---- what a backing directory is called in the state directory ---- */
+enum { BACKING_NAME_SIZE = 33 };
+int backing_real_path(int backing_fd, char out[static PATH_MAX]);       /* its absolute path */
+int backing_name(const char *path, char out[static BACKING_NAME_SIZE]); /* 32 digits, from its path */
 
 /* ---- pinning: what the state directory remembers of each backing directory (DESIGN section 5) ---- */
 /* Compares with what was seen last: -ESTALE older sequence, -EKEYREJECTED other volume id or key sources; both logged with

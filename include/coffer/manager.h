@@ -11,12 +11,11 @@
 #include <coffer/key.h>
 
 /* ---- opening: asks ---- */
-/* Finds the volume key, checks the descriptor's MAC, and opens every scope that can be had. `errors`, one for each scope, says why
- * the others are locked; -ENOKEY: it is disabled, or its key must be provided. Fails if none is open, with the error of the first;
- * but one of those two may be the only one. `recovery` (NULL: none) is taken over: the recovery key, for scopes whose source is
- * gone. */
-int keys_unlock(const struct descriptor *d, const char *state_dir, struct secret **recovery, int *errors,
-		struct volume_keys **ret);
+/* Finds the volume key, checks the descriptor's MAC, and opens every scope that can be had; keys_outcome says why others are locked
+ * (-ENOKEY: it is disabled, or its key must be provided). Fails if none is open, with the error of the first, but one of those two
+ * may be the only one; then *ret is set all the same if the volume key was to be had: such keys serve the audit trail, and must be
+ * freed. Otherwise *ret is NULL. `recovery` (NULL: none) is taken over: the recovery key, for scopes whose source is gone. */
+int keys_unlock(const struct descriptor *d, const char *state_dir, struct secret **recovery, struct volume_keys **ret);
 /* Has a scope's keys unwrapped, by `provided` (taken over; NULL: by its source, or the recovery key). -ENOKEY (not logged): its key
  * must be provided. What the recovery key lacks of it is sealed in *s, and *ret_sealed says so. */
 struct opened_scope;

@@ -17,6 +17,7 @@
 #include <sys/statvfs.h>
 #include <sys/types.h>
 
+#include <coffer/audit.h>
 #include <coffer/descriptor.h>
 #include <coffer/key.h>
 
@@ -52,13 +53,15 @@ struct volume_options {
 	unsigned key_flush;       /* seconds, at most, for what was written to a scope that is being locked */
 	unsigned key_rotate_days; /* age at which the platform's keys get a new version; 0: never */
 	struct secret **recovery; /* NULL, or the recovery key, which is taken over */
+	const struct audit_requester *requester; /* who asked for it; NULL: nothing is recorded in the audit trail */
+	unsigned audit_keep;                     /* as in struct audit_place */
 };
 /* Writes a new, empty volume into an empty directory: descriptor and root directory (owned by the caller's ids). -ENOTEMPTY.
  * `provided` (NULL: none), the key for "provided:", is taken over. */
 int volume_create(int backing_fd, enum suite suite, const char *key_uri, struct secret *provided,
 		  const char *state_dir);
 /* Locks the directory (-EBUSY: a daemon serves it), loads and unlocks the descriptor, recovers after an unclean stop, opens
- * an epoch. `backing_fd` stays the caller's and must stay open. Starts the checkpoint and sync threads: no fork after this. */
+ * an epoch. -ECANCELED: the audit trail cannot be written. `backing_fd` stays the caller's and must stay open. Starts the checkpoint and sync threads: no fork after this. */
 int volume_open(int backing_fd, const struct volume_options *o, struct volume **ret);
 /* Writes everything home, removes orphans, ends the epoch. -errno: the volume stays marked unclean; nothing is lost. */
 int volume_close(struct volume *v);
@@ -138,6 +141,7 @@ struct volume_status {
 };
 void volume_status(struct volume *v, struct volume_status *ret);
 void volume_id(const struct volume *v, uint8_t out[static VOLUME_ID_SIZE]); /* the same for ever */
+struct audit *volume_audit(const struct volume *v);                         /* NULL: nothing is recorded */
 int volume_describe(struct volume *v, uint64_t object, uint32_t *ret_scope, uint32_t *ret_dek_version);
 
 /* ---- checking ---- */

@@ -11,7 +11,8 @@
 
 /* argv[0] is "coffer" and the command's name. Returns the program's exit code. */
 typedef enum exit_code command_run(int argc, char **argv);
-command_run command_create, command_mount, command_umount, command_status, command_scope, command_key, command_fsck;
+command_run command_create, command_mount, command_umount, command_status, command_scope, command_key, command_fsck,
+	command_audit;
 
 struct command {
 	const char *name, *arguments, *help;

@@ -34,6 +34,8 @@ static const char options_text[] =
 	"  key lock|unlock MNT      forgets the key, until it is unlocked\n"
 	"  key provide MNT          hands a provided key over, on standard input; --ttl SECONDS: for so long\n"
 	"  key recovery MNT         makes a recovery key and shows it once; an older one is void\n"
+	"\nOptions of audit show:\n"
+	"  --json             the lines as they stand, one JSON object each\n"
 	"\nOptions of fsck:\n"
 	"  --data             read and check every block too\n";
 
@@ -53,7 +55,7 @@ static const struct {
 	{ EXIT_CHANGED, "the volume is not what this machine saw last" },
 	{ EXIT_MOUNT_POINT, "the mount point cannot be used" },
 	{ EXIT_IO, "the backing directory failed" },
-	{ EXIT_DAMAGED, "fsck found errors, or the descriptor was altered" },
+	{ EXIT_DAMAGED, "fsck or audit found errors, or the descriptor was altered" },
 	{ EXIT_NOT_WRITTEN, "unmounted, but the last state could not be written; the log has it" },
 	{ EXIT_NOT_MOUNTED, "no volume is mounted there" },
 };

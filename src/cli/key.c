@@ -12,8 +12,7 @@ typedef enum exit_code key_verb(const struct config *c, const char *path, const 
 
 static json_t *request(const char *verb, const struct key_options *o)
 {
-	return json_pack("{s:s, s:s, s:b}", "verb", verb, "scope", o->scope ? o->scope : "default", "infrastructure",
-			 o->infrastructure);
+	return json_pack("{s:s, s:s}", "verb", verb, "scope", o->scope ? o->scope : "default");
 }
 
 static enum exit_code key_show(const struct config *c, const char *path, const struct key_options *o)
@@ -62,6 +61,8 @@ static enum exit_code key_set(const struct config *c, const char *path, const st
 
 static enum exit_code key_rotate(const struct config *c, const char *path, const struct key_options *o)
 {
+	if (o->infrastructure)
+		return ask_daemon(c, path, json_pack("{s:s}", "verb", "infrastructure-key-rotate"), NULL, NULL);
 	return ask_daemon(c, path, request("key-rotate", o), NULL, NULL);
 }
 

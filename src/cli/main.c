@@ -16,6 +16,8 @@ const struct command commands[] = {
 	  "show|set|rotate|lock|unlock|provide|recovery MNT [--scope NAME] [--key URI] [--infrastructure] [--ttl SECONDS] [--json]",
 	  "what encrypts the keys of a volume, or of a scope", command_key },
 	{ "fsck", "BACKING [--data]", "check a volume; changes nothing", command_fsck },
+	{ "audit", "show|verify BACKING|MNT [--json]", "show or check the record of what was done with a volume's keys",
+	  command_audit },
 	{ NULL, NULL, NULL, NULL },
 };
 

@@ -33,11 +33,9 @@ static enum exit_code create_scope(const struct config *c, const char *path, con
 			  key, NULL);
 }
 
-static enum exit_code enable(const struct config *c, const char *path, const char *name, bool enabled)
+static enum exit_code change(const struct config *c, const char *path, const char *name, const char *verb)
 {
-	return ask_daemon(c, path,
-			  json_pack("{s:s, s:s, s:b}", "verb", "scope-enable", "scope", name, "enabled", enabled), NULL,
-			  NULL);
+	return ask_daemon(c, path, json_pack("{s:s, s:s}", "verb", verb, "scope", name), NULL, NULL);
 }
 
 static enum exit_code list(const struct config *c, const char *path, bool json)
@@ -92,8 +90,8 @@ enum exit_code command_scope(int argc, char **argv)
 	if (strcmp(verb, "create") == 0 && name)
 		return create_scope(&c, path, name, &o);
 	if (strcmp(verb, "enable") == 0 && name)
-		return enable(&c, path, name, true);
+		return change(&c, path, name, "scope-enable");
 	if (strcmp(verb, "disable") == 0 && name)
-		return enable(&c, path, name, false);
+		return change(&c, path, name, "scope-disable");
 	return usage_error(a.command);
 }

@@ -151,7 +151,6 @@ static enum exit_code read_descriptor(const struct config *c, const char *backin
 {
 	struct descriptor *d = NULL;
 	struct volume_keys *keys = NULL;
-	AUTO_FREE int *errors = NULL;
 	char path[PATH_MAX];
 	AUTO_CLOSE int fd = -1;
 	json_t *o;
@@ -162,14 +161,12 @@ static enum exit_code read_descriptor(const struct config *c, const char *backin
 	r = descriptor_load(fd, &d);
 	if (r < 0)
 		return r == -EPROTONOSUPPORT ? EXIT_FORMAT : EXIT_NOT_A_VOLUME;
-	errors = calloc(d->scope_count, sizeof(*errors));
-	r = errors ? keys_unlock(d, c->state_dir, NULL, errors, &keys) : -ENOMEM;
+	r = keys_unlock(d, c->state_dir, NULL, &keys);
 	o = describe_descriptor(d);
 	json_object_set_new(o, "mounted", json_false());
 	json_object_set_new(o, "backing", json_string(backing));
 	json_object_set_new(o, "authentic", json_string(r == 0 ? "yes" : "not known: the keys are not to be had"));
-	if (r == 0)
-		keys_free(keys);
+	keys_free(keys);
 	descriptor_free(d);
 	*ret = o;
 	return exit_code_of(r);

@@ -3,6 +3,7 @@
 #include <libconfig.h>
 #include <stdio.h>
 
+#include <coffer/audit.h>
 #include <coffer/daemon.h>
 #include <coffer/util.h>
 
@@ -144,6 +145,8 @@ static int apply(struct config *c, const config_setting_t *s)
 		return set_number(s, 0, 36500, "days", &c->key_rotate_days);
 	if (strcmp(name, "kmip") == 0)
 		return set_kmip(s, &c->keys, c->file);
+	if (strcmp(name, "audit_keep") == 0)
+		return set_number(s, 0, 1000000, "files (0: all)", &c->audit_keep);
 	if (strcmp(name, "writeback") == 0)
 		return set_bool(s, &c->writeback);
 	if (strcmp(name, "allow_other") == 0)
@@ -189,6 +192,7 @@ int config_load(struct config *c, const char *file, const char *state_dir)
 		.key_grace = 3600,
 		.key_flush = 10,
 		.key_rotate_days = 365,
+		.audit_keep = AUDIT_KEEP,
 		.writeback = true,
 		.allow_other = geteuid() == 0,
 		.uring = FS_URING_AUTO,

@@ -112,9 +112,9 @@ static void allow_kmip(int ruleset, const struct key_settings *keys)
 
 static int confine_files(const char *backing, const char *state_dir, const struct key_settings *keys)
 {
-	/* Processors, callers' groups, the clock's zone: nothing secret and nothing to change. */
-	static const char *const readable[] = { "/proc", "/sys/devices/system", "/sys/module/fuse", "/etc/localtime",
-						"/usr/share/zoneinfo" };
+	/* Processors, callers' groups, the clock's zone, the host's id: nothing secret and nothing to change. */
+	static const char *const readable[] = { "/proc",          "/sys/devices/system", "/sys/module/fuse",
+						"/etc/localtime", "/usr/share/zoneinfo", "/etc/machine-id" };
 	int version = (int)syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
 	struct landlock_ruleset_attr attr = { .handled_access_fs = rights_known(version) };
 	uint64_t later = attr.handled_access_fs & ~(uint64_t)ACCESS_HANDLED_1;

@@ -33,6 +33,7 @@ struct control {
 struct job {
 	struct control *control;
 	int fd;
+	struct audit_requester peer;
 };
 
 int control_socket_dir(const char *state_dir, bool make, int *ret_fd)
@@ -60,15 +61,13 @@ int control_socket_dir(const char *state_dir, bool make, int *ret_fd)
 /* By way of /proc, because a socket's path may have 107 bytes only and a state directory more. */
 int control_address(int dir_fd, const char *backing, struct sockaddr_un *ret)
 {
-	uint8_t digest[32];
-	char hex[33];
-	int r = sha256(backing, strlen(backing), digest);
+	char name[BACKING_NAME_SIZE];
+	int r = backing_name(backing, name);
 
 	if (r < 0)
 		return r;
-	hex_encode(digest, 16, hex);
 	*ret = (struct sockaddr_un){ .sun_family = AF_UNIX };
-	snprintf(ret->sun_path, sizeof(ret->sun_path), "/proc/self/fd/%d/%s.sock", dir_fd, hex);
+	snprintf(ret->sun_path, sizeof(ret->sun_path), "/proc/self/fd/%d/%s.sock", dir_fd, name);
 	return 0;
 }
 
@@ -158,12 +157,24 @@ int control_write(int fd, const json_t *message)
 	return 0;
 }
 
-static bool peer_may(int fd)
+static bool peer_may(int fd, struct audit_requester *ret)
 {
-	struct ucred peer;
+	struct ucred peer = { .uid = (uid_t)-1 };
 	socklen_t len = sizeof(peer);
+	bool known = getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0;
 
-	return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0 && (peer.uid == 0 || peer.uid == geteuid());
+	*ret = (struct audit_requester){ .uid = peer.uid, .pid = peer.pid };
+	return known && (peer.uid == 0 || peer.uid == geteuid());
+}
+
+/* Goes on even if it cannot be recorded, which has been logged then. */
+static void record_refusal(struct control *c, const struct audit_requester *peer, int error, const char *detail)
+{
+	struct audit_event e = { .event = "control-refused", .requester = peer, .outcome = error, .detail = detail };
+
+	log_warning("control socket: process %d of user %u was refused: %s", (int)peer->pid, (unsigned)peer->uid,
+		    strerror(-error));
+	audit_record(c->facts.audit, &e, 1);
 }
 
 static json_t *read_request(int fd)
@@ -213,20 +224,48 @@ static bool keep_waiter(struct control *c, int fd)
 	return kept;
 }
 
-static void answer(struct control *c, int fd, json_t *request)
+/* What a person has done with keys: first that it was asked for, so that nothing is done that cannot be recorded, then what came of
+ * it. What follows from it, a scope that was locked for instance, the volume records itself. */
+static int record_request(struct control *c, const struct connection *from, const struct control_verb *verb,
+			  int outcome, const char *detail)
 {
-	struct connection connection = { .fd = fd, .request = request, .facts = &c->facts };
+	const char *scope = json_string_value(json_object_get(from->request, "scope"));
+	struct audit_event e = {
+		.event = verb->name,
+		.scope = scope,
+		.key_source = json_string_value(json_object_get(from->request, "key")),
+		.requester = &from->peer,
+		.outcome = outcome,
+		.detail = detail,
+	};
+
+	if (audit_record(c->facts.audit, &e, 1) == 0)
+		return 0;
+	log_error("no key is used without an audit trail; make room or give access there, and try again");
+	return -ECANCELED;
+}
+
+static void answer(struct control *c, const struct job *job, json_t *request)
+{
+	struct connection connection = { .fd = job->fd, .request = request, .peer = job->peer, .facts = &c->facts };
 	const char *name = json_string_value(json_object_get(request, "verb"));
-	control_verb *verb = name ? control_find_verb(name) : NULL;
+	const struct control_verb *verb = name ? control_find_verb(name) : NULL;
 	json_t *more = NULL;
-	int result = -EOPNOTSUPP;
+	int result = verb ? 0 : -EOPNOTSUPP;
 
 	/* Who asked wants to know why, too. */
 	log_tap(control_send_line, &connection);
-	if (verb)
-		more = verb(&connection, &result);
+	if (verb && verb->recorded)
+		result = record_request(c, &connection, verb, 0, "asked for");
+	if (verb && result == 0) {
+		more = verb->run(&connection, &result);
+		if (verb->recorded)
+			(void)record_request(c, &connection, verb, result, "answered");
+	}
+	if (!verb)
+		record_refusal(c, &job->peer, result, name);
 	log_tap(NULL, NULL);
-	send_result(fd, result, more);
+	send_result(job->fd, result, more);
 }
 
 static void *run_job(void *arg)
@@ -245,7 +284,7 @@ static void *run_job(void *arg)
 	if (name && strcmp(name, "wait") == 0)
 		kept = keep_waiter(c, job->fd);
 	else if (request)
-		answer(c, job->fd, request);
+		answer(c, job, request);
 	json_decref(request);
 	if (!kept)
 		close(job->fd);
@@ -274,13 +313,22 @@ static void accept_one(struct control *c)
 	pthread_attr_t detached;
 	pthread_t thread;
 
-	if (fd < 0 || !job || !peer_may(fd) || !take_slot(c)) {
+	int refused = 0;
+
+	if (fd >= 0 && job && !peer_may(fd, &job->peer))
+		refused = -EACCES;
+	else if (fd >= 0 && job && !take_slot(c))
+		refused = -EBUSY;
+	if (refused)
+		record_refusal(c, &job->peer, refused, "connection");
+	if (fd < 0 || !job || refused) {
 		if (fd >= 0)
 			close(fd);
 		free(job);
 		return;
 	}
-	*job = (struct job){ .control = c, .fd = fd };
+	job->control = c;
+	job->fd = fd;
 	pthread_attr_init(&detached);
 	pthread_attr_setdetachstate(&detached, PTHREAD_CREATE_DETACHED);
 	if (pthread_create(&thread, &detached, run_job, job) != 0) {

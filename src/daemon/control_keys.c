@@ -130,13 +130,24 @@ json_t *verb_scope_create(struct connection *c, int *ret_result)
 	return NULL;
 }
 
-json_t *verb_scope_enable(struct connection *c, int *ret_result)
+static void set_enabled(struct connection *c, bool enabled, int *ret_result)
 {
 	uint32_t scope;
 
 	*ret_result = scope_of(c, &scope);
 	if (*ret_result == 0)
-		*ret_result = volume_scope_enable(c->facts->volume, scope, flag_of(c, "enabled"));
+		*ret_result = volume_scope_enable(c->facts->volume, scope, enabled);
+}
+
+json_t *verb_scope_enable(struct connection *c, int *ret_result)
+{
+	set_enabled(c, true, ret_result);
+	return NULL;
+}
+
+json_t *verb_scope_disable(struct connection *c, int *ret_result)
+{
+	set_enabled(c, false, ret_result);
 	return NULL;
 }
 
@@ -158,13 +169,15 @@ json_t *verb_key_rotate(struct connection *c, int *ret_result)
 {
 	uint32_t scope;
 
-	if (flag_of(c, "infrastructure")) {
-		*ret_result = volume_key_rotate_infrastructure(c->facts->volume);
-		return NULL;
-	}
 	*ret_result = scope_of(c, &scope);
 	if (*ret_result == 0)
 		*ret_result = volume_key_rotate(c->facts->volume, scope);
+	return NULL;
+}
+
+json_t *verb_infrastructure_key_rotate(struct connection *c, int *ret_result)
+{
+	*ret_result = volume_key_rotate_infrastructure(c->facts->volume);
 	return NULL;
 }
 

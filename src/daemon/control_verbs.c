@@ -39,7 +39,9 @@ void control_send_line(void *arg, const char *line)
 	/* Names need not be UTF-8; JSON must. */
 	if (!message)
 		message = json_pack("{s:s}", "line", "(a finding about a name that is not UTF-8)");
-	control_write(c->fd, message);
+	/* Who takes one line too late gets no more: nothing waits for each of them. */
+	if (control_write(c->fd, message) < 0)
+		shutdown(c->fd, SHUT_RDWR);
 	json_decref(message);
 }
 
@@ -55,27 +57,37 @@ static json_t *verb_fsck(struct connection *c, int *ret_result)
 			 "orphans", (json_int_t)found.orphans, "locked", (json_int_t)found.locked);
 }
 
+static json_t *verb_audit(struct connection *c, int *ret_result)
+{
+	struct audit_result found = { 0 };
+	bool lines = json_is_true(json_object_get(c->request, "lines"));
+
+	*ret_result = audit_read(c->facts->audit, lines, control_send_line, c, &found);
+	return json_pack("{s:I, s:I, s:I, s:I}", "lines", (json_int_t)found.lines, "first", (json_int_t)found.first,
+			 "last", (json_int_t)found.last, "errors", (json_int_t)found.errors);
+}
+
 /* "wait", for the end of the daemon, is the control's own: it keeps the connection. */
-static const struct {
-	const char *name;
-	control_verb *run;
-} verbs[] = {
-	{ "status", verb_status },
-	{ "fsck", verb_fsck },
-	{ "scope-create", verb_scope_create },
-	{ "scope-enable", verb_scope_enable },
-	{ "key-set", verb_key_set },
-	{ "key-rotate", verb_key_rotate },
-	{ "key-lock", verb_key_lock },
-	{ "key-unlock", verb_key_unlock },
-	{ "key-provide", verb_key_provide },
-	{ "key-recovery", verb_key_recovery },
+static const struct control_verb verbs[] = {
+	{ "status", verb_status, false },
+	{ "fsck", verb_fsck, false },
+	{ "audit", verb_audit, false },
+	{ "scope-create", verb_scope_create, true },
+	{ "scope-enable", verb_scope_enable, true },
+	{ "scope-disable", verb_scope_disable, true },
+	{ "key-set", verb_key_set, true },
+	{ "key-rotate", verb_key_rotate, true },
+	{ "infrastructure-key-rotate", verb_infrastructure_key_rotate, true },
+	{ "key-lock", verb_key_lock, true },
+	{ "key-unlock", verb_key_unlock, true },
+	{ "key-provide", verb_key_provide, true },
+	{ "key-recovery", verb_key_recovery, true },
 };
 
-control_verb *control_find_verb(const char *name)
+const struct control_verb *control_find_verb(const char *name)
 {
 	for (size_t i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++)
 		if (strcmp(verbs[i].name, name) == 0)
-			return verbs[i].run;
+			return &verbs[i];
 	return NULL;
 }

@@ -21,6 +21,7 @@ enum {
 
 struct daemon {
 	const struct mount_request *request;
+	struct audit_requester requester;
 	int report_fd; /* where the exit code of starting goes; -1: nobody waits */
 	char backing[PATH_MAX], mountpoint[PATH_MAX];
 	int backing_fd;
@@ -118,6 +119,8 @@ static enum exit_code open_volume(struct daemon *d)
 		.key_grace = c->key_grace,
 		.key_flush = c->key_flush,
 		.key_rotate_days = c->key_rotate_days,
+		.requester = &d->requester,
+		.audit_keep = c->audit_keep,
 	};
 	struct descriptor *descriptor = NULL;
 	int r;
@@ -147,11 +150,25 @@ static enum exit_code open_volume(struct daemon *d)
 	return exit_code_of(r);
 }
 
+static int record_mount(struct daemon *d)
+{
+	struct audit_event e = {
+		.event = "volume-mounted",
+		.requester = &d->requester,
+		.detail = d->mountpoint,
+	};
+
+	return audit_record(volume_audit(d->volume), &e, 1);
+}
+
 static enum exit_code start_session(struct daemon *d)
 {
 	int fd, r;
 
 	r = control_start(d->request->config->state_dir, d->backing, &d->control);
+	/* Before it: a mount that nobody serves yet is not easily given up. */
+	if (r == 0)
+		r = record_mount(d);
 	if (r < 0)
 		return EXIT_OTHER;
 	r = helper_mount(&d->helper, &fd);
@@ -176,6 +193,7 @@ static void *run_ready(void *arg)
 	struct control_facts facts = {
 		.volume = d->volume,
 		.fs = d->fs,
+		.audit = volume_audit(d->volume),
 		.backing = d->backing,
 		.mountpoint = d->mountpoint,
 		.state_dir = d->request->config->state_dir,
@@ -387,7 +405,11 @@ static enum exit_code wait_for_report(int fd)
 enum exit_code daemon_mount(const struct mount_request *r)
 {
 	struct daemon d = {
-		.request = r, .report_fd = -1, .backing_fd = -1, .helper = { -1, PTHREAD_MUTEX_INITIALIZER }
+		.request = r,
+		.requester = { .uid = getuid(), .pid = getpid() },
+		.report_fd = -1,
+		.backing_fd = -1,
+		.helper = { -1, PTHREAD_MUTEX_INITIALIZER },
 	};
 	enum exit_code code = EXIT_OTHER;
 	int report[2];

@@ -43,14 +43,20 @@ int confine(const char *backing, const char *state_dir, const struct key_setting
 struct connection {
 	int fd;
 	json_t *request;
+	struct audit_requester peer; /* who asks */
 	const struct control_facts *facts;
 };
 /* Returns what is merged into the answer beside "result" (NULL: nothing more), and sets *ret_result. */
-typedef json_t *control_verb(struct connection *c, int *ret_result);
-control_verb *control_find_verb(const char *name); /* NULL: none */
+typedef json_t *control_answer(struct connection *c, int *ret_result);
+struct control_verb {
+	const char *name;
+	control_answer *run;
+	bool recorded; /* in the audit trail, by its name: that it was asked for, and what came of it */
+};
+const struct control_verb *control_find_verb(const char *name); /* NULL: none */
 /* control_keys.c */
-control_verb verb_scope_create, verb_scope_enable, verb_key_set, verb_key_rotate, verb_key_lock, verb_key_unlock,
-	verb_key_provide, verb_key_recovery;
+control_answer verb_scope_create, verb_scope_enable, verb_scope_disable, verb_key_set, verb_key_rotate,
+	verb_infrastructure_key_rotate, verb_key_lock, verb_key_unlock, verb_key_provide, verb_key_recovery;
 json_t *describe_volume(struct volume *v); /* as describe_descriptor, with the states of scopes; NULL: no memory */
 void control_send_line(void *arg, const char *line); /* `arg` is the connection */
 int control_write(int fd, const json_t *message);    /* one line */

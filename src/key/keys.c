@@ -73,6 +73,13 @@ struct scope_keys *keys_scope(const struct volume_keys *k, uint32_t number)
 	return NULL;
 }
 
+int keys_outcome(const struct volume_keys *k, uint32_t scope)
+{
+	const struct scope_keys *s = keys_scope(k, scope);
+
+	return s ? s->outcome : -ENOENT;
+}
+
 bool keys_has_source(const struct volume_keys *k, uint32_t scope)
 {
 	const struct scope_keys *s = keys_scope(k, scope);
@@ -220,7 +227,7 @@ int keys_make_room(struct volume_keys *k, const struct descriptor *d)
 	for (size_t i = 0; i < d->scope_count; i++) {
 		const struct scope_keys *old = keys_scope(k, d->scopes[i].number);
 
-		scopes[i] = (struct scope_keys){ d->scopes[i].number, old ? old->source : NULL };
+		scopes[i] = old ? *old : (struct scope_keys){ .number = d->scopes[i].number };
 	}
 	for (size_t i = 0; i < k->slot_count; i++) {
 		const struct key_slot *old = &k->slots[i];

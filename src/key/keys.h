@@ -12,6 +12,7 @@ struct opened_source {
 struct scope_keys {
 	uint32_t number;
 	struct opened_source *source; /* NULL: locked, or opened by the recovery key */
+	int outcome;                  /* of unlocking it with the volume */
 };
 
 struct cryptor_pair {

@@ -313,32 +313,33 @@ static int open_structure(const struct descriptor *d, const char *state_dir, str
 
 /* ---- all of it ---- */
 
-int keys_unlock(const struct descriptor *d, const char *state_dir, struct secret **recovery, int *errors,
-		struct volume_keys **ret)
+static int unlock_scopes(struct volume_keys *k, const struct descriptor *d, const int *errors)
 {
-	struct volume_keys *k = NULL;
 	bool usable = false, sealed;
-	int r = open_structure(d, state_dir, recovery, errors, &k);
 
-	if (r)
-		return r;
 	for (size_t i = 0; i < d->scope_count; i++) {
 		struct scope_entry copy = d->scopes[i];
 		struct opened_scope *o = NULL;
-
 		/* What was said once need not be said again. */
-		errors[i] = copy.disabled    ? -ENOKEY
-			    : errors[i] != 0 ? errors[i]
-					     : keys_open_scope(k, d, &copy, NULL, &o, &sealed);
-		if (!errors[i])
+		int r = copy.disabled ? -ENOKEY
+			: errors[i]   ? errors[i]
+				      : keys_open_scope(k, d, &copy, NULL, &o, &sealed);
+
+		if (!r)
 			keys_take_scope(k, &o);
-		usable = usable || !errors[i] || errors[i] == -ENOKEY;
+		k->scopes[i].outcome = r;
+		usable = usable || !r || r == -ENOKEY;
 	}
-	if (!usable) {
-		r = errors[0];
-		keys_free(k);
-		return r;
-	}
-	*ret = k;
-	return 0;
+	return usable ? 0 : k->scopes[0].outcome;
+}
+
+int keys_unlock(const struct descriptor *d, const char *state_dir, struct secret **recovery, struct volume_keys **ret)
+{
+	AUTO_FREE int *errors = calloc(d->scope_count, sizeof(*errors));
+	int r = errors ? 0 : -ENOMEM;
+
+	*ret = NULL;
+	if (!r)
+		r = open_structure(d, state_dir, recovery, errors, ret);
+	return r ? r : unlock_scopes(*ret, d, errors);
 }

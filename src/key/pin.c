@@ -20,15 +20,15 @@
 enum {
 	PIN_FORMAT = 2,
 	URI_SIZE = sizeof(((struct scope_entry *)0)->key_uri),
-	PIN_NAME_SIZE = 32 + sizeof(".pin"),
+	PIN_NAME_SIZE = BACKING_NAME_SIZE + sizeof(".pin") - 1,
 };
 
-static int real_path(int fd, char out[static PATH_MAX])
+int backing_real_path(int backing_fd, char out[static PATH_MAX])
 {
 	char link[64];
 	ssize_t len;
 
-	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", backing_fd);
 	len = readlink(link, out, PATH_MAX);
 	if (len < 0)
 		return -errno;
@@ -38,7 +38,7 @@ static int real_path(int fd, char out[static PATH_MAX])
 	return 0;
 }
 
-static int pin_name(const char *path, char out[static PIN_NAME_SIZE])
+int backing_name(const char *path, char out[static BACKING_NAME_SIZE])
 {
 	uint8_t hash[32];
 	int r = sha256(path, strlen(path), hash);
@@ -46,6 +46,15 @@ static int pin_name(const char *path, char out[static PIN_NAME_SIZE])
 	if (r)
 		return r;
 	hex_encode(hash, 16, out);
+	return 0;
+}
+
+static int pin_name(const char *path, char out[static PIN_NAME_SIZE])
+{
+	int r = backing_name(path, out);
+
+	if (r)
+		return r;
 	strcat(out, ".pin");
 	return 0;
 }
@@ -153,7 +162,7 @@ int pin_check(const char *state_dir, int backing_fd, const struct descriptor *d)
 	AUTO_CLOSE int fd = -1;
 	char path[PATH_MAX], name[PIN_NAME_SIZE];
 	size_t len = 0;
-	int r = real_path(backing_fd, path);
+	int r = backing_real_path(backing_fd, path);
 
 	if (!r)
 		r = pin_name(path, name);
@@ -224,7 +233,7 @@ static int write_pin(const char *state_dir, int backing_fd, const struct descrip
 	AUTO_CLOSE int fd = -1;
 	char path[PATH_MAX], name[PIN_NAME_SIZE];
 	size_t len = 0;
-	int r = real_path(backing_fd, path);
+	int r = backing_real_path(backing_fd, path);
 
 	if (!r)
 		r = pin_name(path, name);

@@ -297,6 +297,7 @@ struct volume {
 	uint8_t id[VOLUME_ID_SIZE];
 	struct descriptor *d;
 	struct volume_keys *keys;
+	struct audit *audit; /* NULL: nothing is recorded */
 	struct store *store;
 	uint64_t max_size; /* bytes of one file */
 
@@ -333,6 +334,15 @@ static inline void gate_leave(struct volume **v)
 #define GATE_SCOPE(v) __attribute__((cleanup(gate_leave), unused)) struct volume *gate_held = gate_enter(v)
 void gate_close(struct volume *v); /* waits for all operations under way; new ones wait */
 void gate_open(struct volume *v);
+/* trail.c. -ECANCELED: the audit trail cannot be written. */
+int trail_created(struct volume *v);
+int trail_unlocked(struct volume *v, const struct volume_options *o,
+		   int accepted); /* opens it; `accepted`: what pin_check said */
+/* What the daemon does by itself goes on, recorded or not: the failure has been logged. */
+void trail_scope(struct volume *v, const struct scope_entry *s, const char *event, int outcome, const char *detail);
+void trail_not_opened(struct volume *v, const struct volume_options *o, int error);
+void trail_closed(struct volume *v, int outcome);
+
 int volume_number(struct volume *v, uint64_t *ret); /* a number never used before */
 void reference_add(struct volume *v, uint64_t number);
 uint64_t reference_drop(struct volume *v, uint64_t number, uint64_t count); /* what is left */

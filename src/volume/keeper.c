@@ -45,16 +45,17 @@ static enum scope_state state_of_error(int r)
 	}
 }
 
-int keeper_begin(struct volume *v, const int *errors)
+int keeper_begin(struct volume *v)
 {
 	int r = keeper_statuses_make(v);
 
 	for (size_t i = 0; r == 0 && i < v->status_count; i++) {
 		const struct scope_entry *s = &v->d->scopes[i];
-		bool open = errors[i] == 0;
+		int outcome = keys_outcome(v->keys, s->number);
+		bool open = outcome == 0;
 
 		v->statuses[i].state = s->disabled                           ? STATE_DISABLED
-				       : !open                               ? state_of_error(errors[i])
+				       : !open                               ? state_of_error(outcome)
 				       : keys_has_source(v->keys, s->number) ? STATE_ACTIVE
 									     : STATE_RECOVERED;
 		v->statuses[i].open = open;
@@ -139,6 +140,7 @@ int keeper_rewrap(struct volume *v, uint32_t scope, const char *uri, struct secr
 		opened_source_free(source);
 		return r;
 	}
+	trail_scope(v, &s, "key-wrapped", 0, "the scope's keys are wrapped by this key from now on");
 	if (source)
 		keys_take_source(v->keys, scope, &source);
 	keeper_note_check(v, scope);
@@ -181,6 +183,7 @@ int keeper_rewrap_infrastructure(struct volume *v, uint32_t scope)
 	if (r < 0 || (before.infra_kek_version == s.infra_kek_version && !strcmp(before.infra_kek_id, s.infra_kek_id)))
 		return r;
 	r = keeper_store(v, &s);
+	trail_scope(v, &s, "infrastructure-key-wrapped", r, s.infra_kek_id);
 	if (r == 0)
 		log_notice("scope %s: its infrastructure keys are wrapped by %s version %u", s.name, s.infra_kek_id,
 			   s.infra_kek_version);

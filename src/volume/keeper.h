@@ -20,8 +20,7 @@ int keeper_entry(struct volume *v, uint32_t scope, struct scope_entry *ret);
 struct scope_status keeper_status(struct volume *v, uint32_t scope);
 void keeper_set_state(struct volume *v, uint32_t scope, enum scope_state state, bool open, int64_t until);
 void keeper_note_check(struct volume *v, uint32_t scope); /* its source has been asked just now */
-/* When the volume is opened: `errors` as keys_unlock filled them in. */
-int keeper_begin(struct volume *v, const int *errors);
+int keeper_begin(struct volume *v);                       /* when the volume is opened, and its keys are unlocked */
 int keeper_statuses_make(struct volume *v); /* one for each scope of the descriptor; those that are there stay */
 
 /* Stores an entry in place of its scope's, or as a new one's. */

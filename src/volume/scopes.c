@@ -65,22 +65,39 @@ struct scope_status keeper_status(struct volume *v, uint32_t scope)
 	return s ? *s : (struct scope_status){ .number = scope, .state = STATE_UNREACHABLE };
 }
 
-void keeper_set_state(struct volume *v, uint32_t scope, enum scope_state state, bool open, int64_t until)
+/* True: it is in another state than before; *ret is its entry. */
+static bool change_state(struct volume *v, const struct scope_status *to, struct scope_entry *ret)
 {
 	LOCK_SCOPE(&v->descriptor_lock);
-	struct scope_status *s = find_status(v, scope);
-	const struct scope_entry *e = descriptor_scope(v->d, scope);
+	struct scope_status *s = find_status(v, to->number);
+	const struct scope_entry *e = descriptor_scope(v->d, to->number);
+	bool changed = s && e && (s->state != to->state || s->open != to->open);
 
 	if (!s || !e)
-		return;
-	if (s->state != state || s->open != open) {
+		return false;
+	s->state = to->state;
+	s->open = to->open;
+	s->until = to->until;
+	if (changed)
 		s->since = time(NULL);
-		log_line(state == STATE_ACTIVE ? LOG_LEVEL_NOTICE : LOG_LEVEL_WARNING, "scope %s is %s: %s", e->name,
-			 open ? "open" : "closed to everybody", scope_state_name(state));
-	}
-	s->state = state;
-	s->open = open;
-	s->until = until;
+	*ret = *e;
+	return changed;
+}
+
+void keeper_set_state(struct volume *v, uint32_t scope, enum scope_state state, bool open, int64_t until)
+{
+	struct scope_status to = { .number = scope, .state = state, .open = open, .until = until };
+	struct scope_entry s;
+
+	if (!change_state(v, &to, &s))
+		return;
+	log_line(state == STATE_ACTIVE ? LOG_LEVEL_NOTICE : LOG_LEVEL_WARNING, "scope %s is %s: %s", s.name,
+		 open ? "open" : "closed to everybody", scope_state_name(state));
+	trail_scope(v, &s,
+		    !open                        ? "scope-locked"
+		    : state == STATE_UNREACHABLE ? "key-unreachable"
+						 : "scope-unlocked",
+		    0, scope_state_name(state));
 }
 
 void keeper_note_check(struct volume *v, uint32_t scope)

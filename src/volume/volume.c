@@ -97,6 +97,7 @@ static void volume_free(struct volume *v)
 		return;
 	cache_free(v);
 	store_free(v->store);
+	audit_close(v->audit);
 	keys_free(v->keys);
 	descriptor_free(v->d);
 	free(v->statuses);
@@ -228,6 +229,8 @@ int volume_create(int backing_fd, enum suite suite, const char *key_uri, struct 
 		r = store_new(backing_fd, false, &v->store);
 	if (r == 0)
 		r = make_root(v);
+	if (r == 0)
+		r = trail_created(v);
 	if (r == 0) /* the descriptor comes last: without it there is no volume */
 		r = store_descriptor(v);
 	volume_free(v);
@@ -404,8 +407,7 @@ static int open_epoch(struct volume *v, unsigned sync_interval)
 
 static int load_keys(struct volume *v, const struct volume_options *o)
 {
-	AUTO_FREE int *errors = NULL;
-	int r = descriptor_load(v->backing_fd, &v->d);
+	int r = descriptor_load(v->backing_fd, &v->d), accepted = 0, recorded = 0;
 
 	if (r < 0)
 		return r;
@@ -414,12 +416,22 @@ static int load_keys(struct volume *v, const struct volume_options *o)
 	v->keeper.grace = o->key_grace;
 	v->keeper.flush = o->key_flush;
 	v->keeper.rotate_days = o->key_rotate_days;
-	if (v->state_dir && !o->accept_changes)
+	if (v->state_dir)
 		r = pin_check(v->state_dir, v->backing_fd, v->d);
-	errors = calloc(v->d->scope_count, sizeof(*errors));
+	if (r < 0 && o->accept_changes) {
+		log_notice("accepted, as -o accept says");
+		accepted = r;
+		r = 0;
+	}
+	if (r < 0)
+		return r;
+	r = keys_unlock(v->d, v->state_dir, o->recovery, &v->keys);
+	/* A wrong key is recorded, too, if another one opens the volume key. */
+	if (v->keys && o->requester)
+		recorded = trail_unlocked(v, o, accepted);
 	if (r == 0)
-		r = errors ? keys_unlock(v->d, v->state_dir, o->recovery, errors, &v->keys) : -ENOMEM;
-	return r < 0 ? r : keeper_begin(v, errors);
+		r = recorded;
+	return r < 0 ? r : keeper_begin(v);
 }
 
 int volume_open(int backing_fd, const struct volume_options *o, struct volume **ret)
@@ -456,6 +468,8 @@ int volume_open(int backing_fd, const struct volume_options *o, struct volume **
 	if (r == 0)
 		r = open_epoch(v, o->sync_interval);
 	if (r < 0) {
+		if (v && v->audit && r != -ECANCELED)
+			trail_not_opened(v, o, r);
 		volume_free(v);
 		return r;
 	}
@@ -509,6 +523,7 @@ int volume_close(struct volume *v)
 				"the volume could not be closed: %s; its log keeps what is not home yet, for the next mount",
 				strerror(-r));
 	}
+	trail_closed(v, r);
 	volume_free(v);
 	return r;
 }

@@ -11,6 +11,8 @@ normalise() {
 		-e 's/[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9:]{8} UTC/TIME/g' -e 's/infrastructure-[0-9a-f]{16}/infrastructure-ID/g' -e 's/by process [0-9]+/by process PID/' \
 		-e 's/"(pid|created|last_rotation|state_since|last_check|next_check)": [0-9]+/"\1": NUMBER/' -e 's/, (io_uring|.dev.fuse), by/, TRANSPORT, by/' \
 		-e 's/"transport": "[^"]*"/"transport": TRANSPORT/' -e 's/\b[0-9]{6}(-[0-9]{6})+/DIGITS/' -e 's/[0-9]+ (bytes, )[0-9]+ (pages)/N \1N \2/' \
+		-e 's/\b[0-9a-f]{64}\b/MAC/g' -e 's/[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+Z/TIME/' -e 's/\(process [0-9]+\)/(process PID)/' \
+		-e 's/\bhost [^ ,]+,/host HOST,/' -e 's/"pid":[0-9]+/"pid":PID/' \
 		-e 's/"(dirty_pages|log_bytes|objects_cached|epoch)": [0-9]+/"\1": N/'
 }
 
@@ -62,6 +64,10 @@ text fsck-no-volume fsck full
 text fsck-repair fsck b --repair
 
 mkdir "$TEST_TMP/mnt"
+text audit-show audit show b
+text audit-verify audit verify b
+text audit-no-volume audit show full
+text audit-usage audit frobnicate b
 text mount mount b mnt
 text mount-again mount b full
 text status-mounted status mnt
@@ -103,6 +109,9 @@ text key-provide key provide mnt --scope team --ttl 1000 <"$TEST_TMP/provided"
 printf 'no key' >"$TEST_TMP/provided"
 text key-provide-text key provide mnt --scope team <"$TEST_TMP/provided"
 text key-recovery key recovery mnt
+text audit-show-live audit show mnt
+text audit-show-json audit show mnt --json
+text audit-verify-live audit verify mnt
 text umount umount mnt
 text umount-again umount mnt
 

@@ -330,6 +330,19 @@ static void print_unwrapped(const char *name, const char *uri, uint32_t version,
 		snprintf(label, sizeof(label), "%s-object%d", name, (int)object);
 		print_key(label, out, 32);
 	}
+	if (strcmp(name, "volume-key") == 0) {
+		static const char *const purposes[] = { "coffer descriptor mac", "coffer audit lines",
+							"coffer audit head" };
+
+		for (size_t i = 0; i < sizeof(purposes) / sizeof(purposes[0]); i++) {
+			struct secret *derived = kdf ? kdf_secret(kdf, purposes[i], 32) : NULL;
+
+			if (!derived)
+				die("deriving");
+			print_key(strrchr(purposes[i], ' ') + 1, secret_bytes(derived), 32);
+			secret_free(derived);
+		}
+	}
 	kdf_free(kdf);
 	secret_free(key);
 	p->close(source);

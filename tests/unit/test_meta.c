@@ -11,7 +11,7 @@ static void start_suite(enum suite suite)
 	make_volume(suite);
 	cr_assert_eq(descriptor_load(backing, &d), 0);
 	keys_free(keys);
-	cr_assert_eq(keys_unlock(d, in_scratch("state"), NULL, (int[1]){ 0 }, &keys), 0);
+	cr_assert_eq(keys_unlock(d, in_scratch("state"), NULL, &keys), 0);
 	descriptor_free(d);
 	suite_now = suite;
 }

@@ -1,11 +1,9 @@
-/* A volume in a scratch directory, for the tests of the store and volume layers. On memory where there is enough of it: they
- * open many, and each sync would wait for the disk. */
+/* A volume in a scratch directory, for the tests of the store and volume layers. */
 #ifndef COFFER_TESTS_VOLUME_FIXTURE_H
 #define COFFER_TESTS_VOLUME_FIXTURE_H
 
 #include "key_fixture.h"
 
-#include <sys/statvfs.h>
 #include <sys/wait.h>
 
 #include <coffer/volume.h>
@@ -17,16 +15,6 @@ enum { SUITES = sizeof(suites) / sizeof(*suites) };
 
 static int backing = -1;
 static struct volume *vol;
-
-static inline void scratch_in_memory(void)
-{
-	struct statvfs fs;
-
-	if (!getenv("TMPDIR") && statvfs("/dev/shm", &fs) == 0 && fs.f_bavail * fs.f_frsize > (1u << 30) &&
-	    access("/dev/shm", W_OK) == 0)
-		setenv("TMPDIR", "/dev/shm", 1);
-	scratch_start();
-}
 
 /* A new, empty volume of the suite, in a directory of its own. Not opened. */
 static inline void make_volume(enum suite suite)
