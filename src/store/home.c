@@ -6,6 +6,7 @@
 #include <inttypes.h>
 #include <linux/magic.h>
 #include <stdio.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
 
@@ -13,7 +14,7 @@
 
 #include "internal.h"
 
-enum { OPEN_MAX_FILES = 512, PATH_SIZE = 32, PAGES_AT_ONCE = 1024 };
+enum { OPEN_MIN_FILES = 128, OPEN_MAX_FILES = 8192, PATH_SIZE = 32, PAGES_AT_ONCE = 1024 };
 
 static void object_dir(uint64_t object, char out[static PATH_SIZE])
 {
@@ -25,11 +26,20 @@ static void object_path(uint64_t object, char out[static PATH_SIZE])
 	snprintf(out, PATH_SIZE, "%03" PRIx64 "/%03x", object >> 12, (unsigned)(object & 0xfff));
 }
 
+/* Half of the descriptors that the process may have: opening a file again costs more than keeping it. */
+static size_t open_limit(void)
+{
+	struct rlimit files;
+	size_t half = getrlimit(RLIMIT_NOFILE, &files) == 0 ? (size_t)files.rlim_cur / 2 : 0;
+
+	return half < OPEN_MIN_FILES ? OPEN_MIN_FILES : half > OPEN_MAX_FILES ? OPEN_MAX_FILES : half;
+}
+
 int home_init(struct home *h, int backing_fd)
 {
 	struct statfs fs;
 
-	*h = (struct home){ .backing_fd = backing_fd, .objects_fd = -1 };
+	*h = (struct home){ .backing_fd = backing_fd, .objects_fd = -1, .open_max = open_limit() };
 	pthread_mutex_init(&h->lock, NULL);
 	h->objects_fd = openat(backing_fd, "objects", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (h->objects_fd < 0 || fstatfs(h->objects_fd, &fs) < 0) {
@@ -124,7 +134,7 @@ static int open_object(struct home *h, uint64_t object, bool create, bool *made)
 
 static void trim(struct home *h)
 {
-	for (struct home_file *f = h->lru_tail; f && h->open_count > OPEN_MAX_FILES;) {
+	for (struct home_file *f = h->lru_tail; f && h->open_count > h->open_max;) {
 		struct home_file *before = f->prev;
 
 		if (!f->users)
@@ -133,30 +143,67 @@ static void trim(struct home *h)
 	}
 }
 
+/* Adds an open file to the cache; home's lock is held. Takes the descriptor in any case. */
+static int add_file(struct home *h, uint64_t object, int fd, bool made, struct home_file **ret)
+{
+	struct home_file *f = calloc(1, sizeof(*f));
+
+	if (!f || (made && map_put(&h->new_names, object + 1, (void *)1) < 0) || map_put(&h->open, object, f) < 0) {
+		free(f);
+		close(fd);
+		return -ENOMEM;
+	}
+	f->object = object;
+	f->fd = fd;
+	h->open_count++;
+	*ret = f;
+	return 0;
+}
+
+static struct home_file *take_open(struct home *h, uint64_t object)
+{
+	struct home_file *f = map_get(&h->open, object);
+
+	if (f)
+		lru_unlink(h, f);
+	return f;
+}
+
+/* Opens a file that is not in the cache, and adds it. Opening waits for the disk, so it is done without the lock, which is held
+ * before and after; what others did meanwhile counts. Making a file is done under it. */
+static int open_and_add(struct home *h, uint64_t object, bool create, struct home_file **ret)
+{
+	uint64_t removals = h->removals;
+	bool made = false;
+	struct stat st;
+
+	pthread_mutex_unlock(&h->lock);
+	int fd = open_object(h, object, false, &made);
+
+	pthread_mutex_lock(&h->lock);
+	*ret = take_open(h, object);
+	if (*ret) {
+		if (fd >= 0)
+			close(fd);
+		return 0;
+	}
+	if (fd == -ENOENT && create)
+		fd = open_object(h, object, true, &made);
+	if (fd >= 0 && h->removals != removals && fstat(fd, &st) == 0 && st.st_nlink == 0) {
+		close(fd); /* home_remove did not see it */
+		return -ENOENT;
+	}
+	return fd < 0 ? fd : add_file(h, object, fd, made, ret);
+}
+
 int home_get(struct home *h, uint64_t object, bool create, struct home_file **ret)
 {
 	LOCK_SCOPE(&h->lock);
-	struct home_file *f = map_get(&h->open, object);
+	struct home_file *f = take_open(h, object);
+	int r = f ? 0 : open_and_add(h, object, create, &f);
 
-	if (f) {
-		lru_unlink(h, f);
-	} else {
-		bool made = false;
-		int fd = open_object(h, object, create, &made);
-
-		if (fd < 0)
-			return fd;
-		f = calloc(1, sizeof(*f));
-		if (!f || (made && map_put(&h->new_names, object + 1, (void *)1) < 0) ||
-		    map_put(&h->open, object, f) < 0) {
-			free(f);
-			close(fd);
-			return -ENOMEM;
-		}
-		f->object = object;
-		f->fd = fd;
-		h->open_count++;
-	}
+	if (r < 0)
+		return r;
 	lru_push(h, f);
 	f->users++;
 	trim(h);
@@ -212,6 +259,7 @@ int home_remove(struct home *h, uint64_t object)
 	struct home_file *f = map_get(&h->open, object);
 	bool idle = f && !f->users;
 
+	h->removals++;
 	if (f)
 		forget_file(h, f);
 	pthread_mutex_unlock(&h->lock);

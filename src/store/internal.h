@@ -23,7 +23,8 @@ struct home {
 	pthread_mutex_t lock;
 	struct map open; /* object number -> struct home_file */
 	struct home_file *lru_head, *lru_tail;
-	size_t open_count;
+	size_t open_count, open_max;
+	uint64_t removals; /* of files, ever: one that was opened meanwhile may be gone */
 	struct map
 		new_names; /* object + 1 -> (void *)1: its file was made here, and its name is not known to be durable */
 };
