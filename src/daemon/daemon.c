@@ -1,9 +1,11 @@
 /* The daemon's life: settings are there; now volume, session, control socket; serve; and everything back in reverse. */
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <time.h>
 
@@ -276,6 +278,20 @@ static enum exit_code stop(struct daemon *d, enum exit_code code)
 	return code;
 }
 
+/* Objects' files are kept open, as many as half of the descriptors that we may have; threads' heaps grow in steps that are not
+ * a system call each. */
+static void prepare_resources(void)
+{
+	enum { HEAP_STEP = 1 << 20 };
+	struct rlimit files;
+
+	if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
+		files.rlim_cur = files.rlim_max;
+		(void)setrlimit(RLIMIT_NOFILE, &files);
+	}
+	(void)mallopt(M_TOP_PAD, HEAP_STEP);
+}
+
 static enum exit_code run(struct daemon *d)
 {
 	const struct mount_options *o = &d->request->options;
@@ -286,6 +302,7 @@ static enum exit_code run(struct daemon *d)
 	stopping_signals(&set);
 	pthread_sigmask(SIG_BLOCK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN);
+	prepare_resources();
 	r = keep_private();
 	if (r < 0) {
 		log_error("cannot switch core dumps off: %s", strerror(-r));
