@@ -95,11 +95,11 @@ void store_abort(struct txn *t); /* ends it without a trace; harmless after stor
 /* ---- pages ---- */
 /* Reads `count` pages into `buf`; what the file lacks reads as zeros. The caller keeps writers of the object out. */
 int store_read(struct store *s, uint64_t object, uint64_t page, unsigned count, uint8_t *buf);
-/* Has the backing file system read an object's header ahead, without waiting for it. */
-void store_prefetch(struct store *s, uint64_t object);
+/* Has the backing file system read pages ahead, without waiting for them; with a header (page 0) its neighbours' too. */
+void store_prefetch(struct store *s, uint64_t object, uint64_t page, unsigned count);
 bool store_exists(struct store *s, uint64_t object); /* whether it has a file or pages in memory */
-/* Writes new pages home at once, outside the log. Only pages that are holes in every state a crash may leave:
- * store_may_write_home says whether that is known of the object. Followed by a commit that names them txn_unsynced. */
+/* Writes new pages home at once, outside the log. Never a header (page 0); only pages that are holes in every state a crash
+ * may leave: store_may_write_home says whether that is known of the object. Followed by a commit that names them txn_unsynced. */
 int store_write_home(struct store *s, uint64_t object, uint64_t page, unsigned count, const uint8_t *data);
 bool store_may_write_home(struct store *s, uint64_t object);
 /* Allocates backing space (fallocate). -EOPNOTSUPP where the backing file system cannot. */

@@ -128,6 +128,14 @@ static size_t leave_out_released(struct store *s, uint64_t object, struct page_r
 	return kept;
 }
 
+static int release(struct store *s, uint64_t object, uint64_t first, uint64_t count)
+{
+	int r = first == 0 ? headers_clear(&s->home, object, 1) : 0;
+
+	return r < 0 ? r : home_release(&s->home, object, first, count);
+}
+
+/* All but the header. */
 static int write_object(struct store *s, struct dirty_object *o)
 {
 	struct home_file *f;
@@ -138,24 +146,70 @@ static int write_object(struct store *s, struct dirty_object *o)
 	if (o->removed_seq)
 		return home_remove(&s->home, o->number);
 	for (size_t i = 0; r == 0 && i < o->released_count; i++)
-		r = home_release(&s->home, o->number, o->released[i].first, o->released[i].count);
-	if (r < 0 || !o->pages.count)
+		r = release(s, o->number, o->released[i].first, o->released[i].count);
+	if (r < 0)
 		return r;
 
-	AUTO_FREE struct page_ref *refs = malloc(o->pages.count * sizeof(*refs));
+	AUTO_FREE struct page_ref *refs = malloc((o->pages.count + 1) * sizeof(*refs));
 
 	if (!refs)
 		return -ENOMEM;
 	for (const struct overlay_page *p; (p = map_next(&o->pages, &pos, &key));)
-		refs[count++] = (struct page_ref){ key - 1, p };
+		if (key - 1)
+			refs[count++] = (struct page_ref){ key - 1, p };
 	if (s->stuck)
 		count = leave_out_released(s, o->number, refs, count);
+	if (!count)
+		return 0;
 	r = home_get(&s->home, o->number, true, &f);
 	if (r < 0)
 		return r;
 	r = write_pages(s, f->fd, refs, count);
 	home_put(&s->home, f);
 	return r;
+}
+
+/* The headers of objects of one folder, in order of their numbers: those of removed ones are cleared, in runs. */
+static int write_headers(struct store *s, struct dirty_object **objects, size_t count)
+{
+	AUTO_FREE struct page_ref *refs = malloc(count * sizeof(*refs));
+	uint64_t first = objects[0]->number;
+	const struct overlay_page *p;
+	struct home_file *f;
+	size_t n = 0;
+	int r = refs ? 0 : -ENOMEM;
+
+	for (size_t i = 0, end; r == 0 && i < count; i = end) {
+		for (end = i; end < count && objects[end]->removed_seq &&
+			      objects[end]->number == objects[i]->number + (end - i);)
+			end++;
+		if (end > i) {
+			r = headers_clear(&s->home, objects[i]->number, end - i);
+			continue;
+		}
+		p = map_get(&objects[i]->pages, 0 + 1);
+		if (p)
+			refs[n++] = (struct page_ref){ headers_page(objects[i]->number), p };
+		end = i + 1;
+	}
+	if (r < 0 || !n)
+		return r;
+	r = home_get(&s->home, headers_file(first), true, &f);
+	if (r < 0)
+		return r;
+	r = write_pages(s, f->fd, refs, n);
+	home_put(&s->home, f);
+	return r;
+}
+
+/* Where the objects of the folder of the first one end. */
+static size_t folder_end(struct dirty_object **objects, size_t first, size_t count)
+{
+	size_t end = first + 1;
+
+	while (end < count && objects[end]->number >> FOLDER_SHIFT == objects[first]->number >> FOLDER_SHIFT)
+		end++;
+	return end;
 }
 
 /* An object that the current generation has removed, durably, needs nothing written any more. */
@@ -169,10 +223,10 @@ static bool removed_since(struct store *s, uint64_t object)
 	return removed;
 }
 
-static int sync_file(struct store *s, uint64_t object)
+static int sync_file(struct store *s, uint64_t file)
 {
 	struct home_file *f;
-	int r = home_get(&s->home, object, false, &f);
+	int r = home_get(&s->home, file, false, &f);
 
 	if (r < 0)
 		return r == -ENOENT ? 0 : r; /* nothing of it is home, or it was removed meanwhile */
@@ -191,11 +245,14 @@ static int sync_objects(struct store *s, struct dirty_object **objects, size_t c
 			home_name_synced(&s->home, objects[i]->number);
 		return r;
 	}
-	/* In order of their numbers: those that share a folder stand together. */
-	for (size_t i = 0; r == 0 && i < count; i++) {
-		if (!objects[i]->removed_seq)
-			r = sync_file(s, objects[i]->number);
-		if (r == 0 && (i + 1 == count || objects[i + 1]->number >> 12 != objects[i]->number >> 12))
+	for (size_t i = 0, end; r == 0 && i < count; i = end) {
+		end = folder_end(objects, i, count);
+		for (size_t j = i; r == 0 && j < end; j++)
+			if (!objects[j]->removed_seq)
+				r = sync_file(s, objects[j]->number);
+		if (r == 0)
+			r = sync_file(s, headers_file(objects[i]->number));
+		if (r == 0)
 			r = home_sync_name(&s->home, objects[i]->number);
 		if (r == -ENOENT) /* a folder that is not there: none of them has a file */
 			r = 0;
@@ -246,9 +303,12 @@ static int release_early(struct store *s)
 
 	if (r == 0)
 		r = list_given_back(s, &list, &count);
-	for (size_t i = 0; r == 0 && i < count; i++)
+	for (size_t i = 0; r == 0 && i < count; i++) {
 		r = list[i].removed ? home_remove(&s->home, list[i].object)
-				    : home_release(&s->home, list[i].object, list[i].range.first, list[i].range.count);
+				    : release(s, list[i].object, list[i].range.first, list[i].range.count);
+		if (r == 0 && list[i].removed)
+			r = headers_clear(&s->home, list[i].object, 1);
+	}
 	return r;
 }
 
@@ -266,6 +326,10 @@ static int write_generation(struct store *s)
 		qsort(objects, count, sizeof(struct dirty_object *), compare_objects);
 	for (size_t i = 0; r == 0 && i < count; i++)
 		r = write_object(s, objects[i]);
+	for (size_t i = 0, end; r == 0 && i < count; i = end) {
+		end = folder_end(objects, i, count);
+		r = write_headers(s, objects + i, end - i);
+	}
 	return r < 0 ? r : sync_objects(s, objects, count);
 }
 

@@ -1,5 +1,6 @@
 /* The objects' files: objects/HHH/LLL, where LLL are the low 12 bits of the number in hex and HHH the rest: what was made
- * together lies together. Files stay open in a bounded cache, least recently used first to go. */
+ * together lies together; and objects/HHH/headers, which has the headers of all of them (headers.c). Files stay open in a
+ * bounded cache, least recently used first to go. */
 #include <errno.h>
 #include <fcntl.h>
 #include <dirent.h>
@@ -18,12 +19,15 @@ enum { OPEN_MIN_FILES = 128, OPEN_MAX_FILES = 8192, PATH_SIZE = 32, PAGES_AT_ONC
 
 static void object_dir(uint64_t object, char out[static PATH_SIZE])
 {
-	snprintf(out, PATH_SIZE, "%03" PRIx64, object >> 12);
+	snprintf(out, PATH_SIZE, "%03" PRIx64, (object & ~HEADERS_FILE) >> FOLDER_SHIFT);
 }
 
-static void object_path(uint64_t object, char out[static PATH_SIZE])
+static void object_path(uint64_t file, char out[static PATH_SIZE])
 {
-	snprintf(out, PATH_SIZE, "%03" PRIx64 "/%03x", object >> 12, (unsigned)(object & 0xfff));
+	if (file & HEADERS_FILE)
+		snprintf(out, PATH_SIZE, "%03" PRIx64 "/" HEADERS_NAME, (file & ~HEADERS_FILE) >> FOLDER_SHIFT);
+	else
+		snprintf(out, PATH_SIZE, "%03" PRIx64 "/%03x", file >> FOLDER_SHIFT, (unsigned)(file % FOLDER_OBJECTS));
 }
 
 /* Half of the descriptors that the process may have: opening a file again costs more than keeping it. */
@@ -148,7 +152,8 @@ static int add_file(struct home *h, uint64_t object, int fd, bool made, struct h
 {
 	struct home_file *f = calloc(1, sizeof(*f));
 
-	if (!f || (made && map_put(&h->new_names, object + 1, (void *)1) < 0) || map_put(&h->open, object, f) < 0) {
+	if (!f || (made && !(object & HEADERS_FILE) && map_put(&h->new_names, object + 1, (void *)1) < 0) ||
+	    map_put(&h->open, object, f) < 0) {
 		free(f);
 		close(fd);
 		return -ENOMEM;
@@ -239,7 +244,17 @@ int home_read(struct home *h, uint64_t object, uint64_t page, unsigned count, ui
 	return 0;
 }
 
-bool home_exists(struct home *h, uint64_t object)
+void home_prefetch(struct home *h, uint64_t object, uint64_t page, unsigned count)
+{
+	struct home_file *f;
+
+	if (home_get(h, object, false, &f) < 0)
+		return; /* not home yet, or an error that reading will meet */
+	(void)posix_fadvise(f->fd, (off_t)(page * BLOCK_SIZE), (off_t)count * BLOCK_SIZE, POSIX_FADV_WILLNEED);
+	home_put(h, f);
+}
+
+bool home_file_exists(struct home *h, uint64_t object)
 {
 	char path[PATH_SIZE];
 	struct stat st;
@@ -318,31 +333,50 @@ int home_sync_name(struct home *h, uint64_t object)
 	return fsync(fd) < 0 || fsync(h->objects_fd) < 0 ? -errno : 0;
 }
 
-static int each_in_dir(int fd, const char *high, uint64_t first, uint64_t limit,
-		       int (*call)(void *arg, uint64_t object), void *arg)
+/* Marks the objects of a folder that have a file of their own. */
+static int mark_files(int folder_fd, const char *high, bool marks[static FOLDER_OBJECTS])
 {
-	DIR *dir = fdopendir(fd);
+	int fd = openat(folder_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
 	struct dirent *e;
-	int r = 0;
 
 	if (!dir) {
-		r = -errno;
-		close(fd);
+		int r = -errno;
+
+		if (fd >= 0)
+			close(fd);
 		return r;
 	}
-	while (r == 0 && (errno = 0, e = readdir(dir))) {
-		char *end, *high_end;
-		uint64_t number = (strtoull(high, &high_end, 16) << 12) | strtoull(e->d_name, &end, 16);
-		char path[PATH_SIZE], want[sizeof(e->d_name) * 2];
+	while ((errno = 0, e = readdir(dir))) {
+		char *end, path[PATH_SIZE], want[sizeof(e->d_name) * 2];
+		uint64_t low = strtoull(e->d_name, &end, 16);
 
-		if (e->d_name[0] == '.' || number < first || number >= limit)
+		if (e->d_name[0] == '.' || low >= FOLDER_OBJECTS)
 			continue;
-		object_path(number, path);
+		object_path(strtoull(high, NULL, 16) << FOLDER_SHIFT | low, path);
 		snprintf(want, sizeof(want), "%s/%s", high, e->d_name);
-		if (!strcmp(path, want))
-			r = call(arg, number);
+		marks[low] = marks[low] || !strcmp(path, want);
 	}
 	closedir(dir);
+	return 0;
+}
+
+static int each_in_folder(struct home *h, const char *high, uint64_t first, uint64_t end,
+			  int (*call)(void *arg, uint64_t object), void *arg)
+{
+	AUTO_FREE bool *marks = calloc(FOLDER_OBJECTS, sizeof(*marks));
+	AUTO_CLOSE int fd = openat(h->objects_fd, high, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	uint64_t base = strtoull(high, NULL, 16) << FOLDER_SHIFT;
+
+	if (fd < 0 || !marks)
+		return marks ? 0 : -ENOMEM; /* not a folder of ours */
+	int r = mark_files(fd, high, marks);
+
+	if (r == 0)
+		r = headers_mark(h, base, marks);
+	for (uint64_t i = 0; r == 0 && i < FOLDER_OBJECTS; i++)
+		if (marks[i] && base + i >= first && base + i < end)
+			r = call(arg, base + i);
 	return r;
 }
 
@@ -357,13 +391,11 @@ int home_each(struct home *h, uint64_t first, uint64_t end, int (*call)(void *ar
 		return -errno;
 	while (r == 0 && (errno = 0, e = readdir(dir))) {
 		uint64_t high = strtoull(e->d_name, NULL, 16);
+		char path[PATH_SIZE];
 
-		if (e->d_name[0] == '.' || high < first >> 12 || high > end >> 12)
-			continue;
-		int fd = openat(h->objects_fd, e->d_name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-
-		if (fd >= 0)
-			r = each_in_dir(fd, e->d_name, first, end, call, arg);
+		object_dir(high << FOLDER_SHIFT, path);
+		if (!strcmp(path, e->d_name) && high >= first >> FOLDER_SHIFT && high <= end >> FOLDER_SHIFT)
+			r = each_in_folder(h, e->d_name, first, end, call, arg);
 	}
 	closedir(dir);
 	return r;

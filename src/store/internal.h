@@ -16,6 +16,10 @@
 #include <coffer/store.h>
 
 /* ---- home.c: the objects' files ---- */
+enum { FOLDER_SHIFT = 12, FOLDER_OBJECTS = 1 << FOLDER_SHIFT /* in a folder below objects/ */ };
+/* In the place of an object's number: the file that has the headers of the objects in its folder. */
+#define HEADERS_FILE (UINT64_C(1) << 63)
+#define HEADERS_NAME "headers"
 struct home {
 	int objects_fd;  /* BACKING/objects */
 	int backing_fd;  /* for syncfs; the caller's */
@@ -26,7 +30,7 @@ struct home {
 	size_t open_count, open_max;
 	uint64_t removals; /* of files, ever: one that was opened meanwhile may be gone */
 	struct map
-		new_names; /* object + 1 -> (void *)1: its file was made here, and its name is not known to be durable */
+		new_names; /* object + 1 -> (void *)1: its own file was made here, and its name is not known to be durable */
 };
 struct home_file {
 	uint64_t object;
@@ -41,14 +45,33 @@ void home_close(struct home *h);
 int home_get(struct home *h, uint64_t object, bool create, struct home_file **ret);
 void home_put(struct home *h, struct home_file *f);
 int home_read(struct home *h, uint64_t object, uint64_t page, unsigned count, uint8_t *buf);
-int home_remove(struct home *h, uint64_t object); /* 0 also when there is none */
-bool home_exists(struct home *h, uint64_t object);
+void home_prefetch(struct home *h, uint64_t object, uint64_t page, unsigned count); /* does not wait */
+int home_remove(struct home *h, uint64_t object); /* its file; 0 also when there is none */
+bool home_file_exists(struct home *h, uint64_t object);
 int home_release(struct home *h, uint64_t object, uint64_t page, uint64_t count);
 int home_sync_name(struct home *h, uint64_t object); /* the directory that holds the object's file */
 bool home_name_is_new(struct home *h, uint64_t object);
 void home_name_synced(struct home *h, uint64_t object); /* after it was, not before */
+/* Of the objects from `first` up to `end` that have a file or a header, in order within a folder. */
 int home_each(struct home *h, uint64_t first, uint64_t end, int (*call)(void *arg, uint64_t object), void *arg);
 uint64_t home_max_pages(struct home *h);
+
+/* ---- headers.c: page 0 of each object, those of a folder in one file ---- */
+static inline uint64_t headers_file(uint64_t object)
+{
+	return (object - object % FOLDER_OBJECTS) | HEADERS_FILE;
+}
+static inline uint64_t headers_page(uint64_t object)
+{
+	return object % FOLDER_OBJECTS;
+}
+int headers_read(struct home *h, uint64_t object, uint8_t page[static BLOCK_SIZE]);
+void headers_prefetch(struct home *h, uint64_t object); /* with its neighbours; does not wait */
+bool headers_has(struct home *h, uint64_t object);
+/* Takes back the space of neighbours in one folder; what is there reads as zeros. */
+int headers_clear(struct home *h, uint64_t first, uint64_t count);
+/* Marks the objects of the folder of `base` that have a header. */
+int headers_mark(struct home *h, uint64_t base, bool marks[static FOLDER_OBJECTS]);
 
 /* ---- overlay.c: pages in the log and not yet home ---- */
 /* A page is in memory, or, where it is file content, only in the log's file: `data` is then empty. */

@@ -58,6 +58,16 @@ static unsigned read_overlay(struct store *s, uint64_t object, uint64_t page, un
 	return found;
 }
 
+/* From the headers' file, the object's own, or both. */
+static int read_home(struct store *s, uint64_t object, uint64_t page, unsigned count, uint8_t *buf)
+{
+	int r = page == 0 ? headers_read(&s->home, object, buf) : 0;
+	unsigned skip = page == 0;
+
+	return r < 0 || count == skip ? r
+				      : home_read(&s->home, object, page + skip, count - skip, buf + skip * BLOCK_SIZE);
+}
+
 /* What is in memory is looked at first: a page that goes home meanwhile is home before it leaves the memory. */
 int store_read(struct store *s, uint64_t object, uint64_t page, unsigned count, uint8_t *buf)
 {
@@ -71,13 +81,13 @@ int store_read(struct store *s, uint64_t object, uint64_t page, unsigned count, 
 
 		memset(have, 0, n);
 		if (read_overlay(s, object, page + done, n, out, have, &r) == 0) {
-			r = home_read(&s->home, object, page + done, n, out);
+			r = read_home(s, object, page + done, n, out);
 		} else {
 			for (unsigned i = 0, end; r == 0 && i < n; i = end) {
 				for (end = i + 1; end < n && have[end] == have[i];)
 					end++;
 				if (!have[i])
-					r = home_read(&s->home, object, page + done + i, end - i,
+					r = read_home(s, object, page + done + i, end - i,
 						      out + (size_t)i * BLOCK_SIZE);
 			}
 		}
@@ -86,14 +96,12 @@ int store_read(struct store *s, uint64_t object, uint64_t page, unsigned count, 
 	return r;
 }
 
-void store_prefetch(struct store *s, uint64_t object)
+void store_prefetch(struct store *s, uint64_t object, uint64_t page, unsigned count)
 {
-	struct home_file *f;
-
-	if (home_get(&s->home, object, false, &f) < 0)
-		return; /* not home yet, or an error that reading will meet */
-	(void)posix_fadvise(f->fd, 0, BLOCK_SIZE, POSIX_FADV_WILLNEED);
-	home_put(&s->home, f);
+	if (page == 0)
+		headers_prefetch(&s->home, object);
+	else
+		home_prefetch(&s->home, object, page, count);
 }
 
 bool store_exists(struct store *s, uint64_t object)
@@ -105,7 +113,7 @@ bool store_exists(struct store *s, uint64_t object)
 	bool held = (now && now->pages.count) || (before && before->pages.count);
 
 	pthread_rwlock_unlock(&s->overlay_lock);
-	return !removed && (held || home_exists(&s->home, object));
+	return !removed && (held || headers_has(&s->home, object) || home_file_exists(&s->home, object));
 }
 
 /* A generation that released pages of the object may be replayed over what is written home now: only once its segment is
@@ -123,7 +131,7 @@ bool store_may_write_home(struct store *s, uint64_t object)
 int store_write_home(struct store *s, uint64_t object, uint64_t page, unsigned count, const uint8_t *data)
 {
 	struct home_file *f;
-	int r = home_get(&s->home, object, true, &f);
+	int r = page ? home_get(&s->home, object, true, &f) : -EINVAL;
 
 	if (r < 0)
 		return r;

@@ -43,6 +43,8 @@ int data_read(struct volume *v, struct change *ch, struct object *o, uint64_t fi
 	while (r == 0 && count) {
 		unsigned n = count < PIECE_BLOCKS ? count : PIECE_BLOCKS, bad = 0;
 
+		if (!tags_are_at_hand(o, first)) /* the disk may as well bring the blocks meanwhile */
+			store_prefetch(v->store, o->number, geometry_page(first), n);
 		r = tags_read(v, ch, o, first, n, tags);
 		for (unsigned at = 0, len; r == 0 && at < n; at += len) {
 			len = run_length(tags, first, at, n);

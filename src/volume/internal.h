@@ -142,6 +142,7 @@ struct change;
 /* Reads tags of `count` blocks; holes come as zeros. `ch` (may be NULL): sees what it staged. */
 int tags_read(struct volume *v, struct change *ch, struct object *o, uint64_t first, unsigned count,
 	      struct block_tag *out);
+bool tags_are_at_hand(struct object *o, uint64_t first); /* of one block: reading them does not wait for the disk */
 int tags_write(struct change *ch, struct object *o, uint64_t first, unsigned count, const struct block_tag *tags);
 /* Makes blocks holes: tags, pages, and the release of their space. `to` UINT64_MAX: to the end. */
 int tags_release(struct change *ch, struct object *o, uint64_t from, uint64_t to);

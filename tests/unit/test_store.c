@@ -156,7 +156,7 @@ Test(store, removed)
 		if (home) {
 			rotate();
 			cr_assert_eq(store_checkpoint(st), 0);
-			cr_assert(home_exists(&st->home, 11));
+			cr_assert(headers_has(&st->home, 11));
 		}
 		begin(&t, 1);
 		txn_remove(&t, 10 + home);
@@ -171,7 +171,73 @@ Test(store, removed)
 	recover();
 	cr_assert_not(store_exists(st, 10));
 	cr_assert_not(store_exists(st, 11));
-	cr_assert_not(home_exists(&st->home, 11));
+	cr_assert_not(headers_has(&st->home, 11));
+	stop_clean();
+}
+
+static uint64_t each[32];
+static unsigned each_count;
+
+static int note_each(void *arg, uint64_t object)
+{
+	(void)arg;
+	cr_assert_lt(each_count, 32);
+	each[each_count++] = object;
+	return 0;
+}
+
+static void expect_each(uint64_t first, uint64_t end, const uint64_t *want, unsigned count)
+{
+	each_count = 0;
+	cr_assert_eq(store_each_home(st, first, end, note_each, NULL), 0);
+	cr_assert_eq(each_count, count);
+	for (unsigned i = 0; i < count; i++) {
+		unsigned found = 0;
+
+		for (unsigned j = 0; j < count; j++)
+			found += each[j] == want[i];
+		cr_assert_eq(found, 1, "object %lu", want[i]);
+	}
+}
+
+/* Headers share a file for each folder: neighbours at both sides of folders' ends, and of runs that are removed, stay. */
+Test(store, headers_share_a_file)
+{
+	static const uint64_t all[] = { 1, 2, 4094, 4095, 4096, 4097, 8191, 8192, 9000 };
+	static const uint64_t left[] = { 1, 4096, 8191, 9000 };
+	enum { ALL = sizeof(all) / sizeof(*all), LEFT = sizeof(left) / sizeof(*left) };
+	struct txn t;
+	struct stat own;
+
+	open_clean();
+	for (unsigned i = 0; i < ALL; i++)
+		write_page(all[i], 0, i, 100 + i);
+	write_page(9000, 7, 77, BLOCK_SIZE);
+	rotate();
+	cr_assert_eq(store_checkpoint(st), 0);
+	expect_each(0, UINT64_MAX, all, ALL);
+	expect_each(4095, 8192, all + 3, 4);
+	cr_assert(fstatat(backing, "objects/001/000", &own, 0) < 0, "a header alone needs no file of its own");
+	cr_assert_eq(fstatat(backing, "objects/002/328", &own, 0), 0);
+	for (unsigned i = 0; i < ALL; i++)
+		expect_page(all[i], 0, i, 100 + i);
+	begin(&t, 1);
+	for (unsigned i = 0; i < ALL; i++)
+		if (all[i] != 1 && all[i] != 4096 && all[i] != 8191 && all[i] != 9000)
+			txn_remove(&t, all[i]);
+	commit(&t);
+	rotate();
+	cr_assert_eq(store_checkpoint(st), 0);
+	expect_each(0, UINT64_MAX, left, LEFT);
+	for (unsigned i = 0; i < ALL; i++) {
+		bool stays = false;
+
+		for (unsigned j = 0; j < LEFT; j++)
+			stays = stays || left[j] == all[i];
+		cr_assert_eq(store_exists(st, all[i]), stays, "object %lu", all[i]);
+		expect_page(all[i], 0, i, stays ? 100 + i : 0);
+	}
+	expect_page(9000, 7, 77, BLOCK_SIZE);
 	stop_clean();
 }
 
@@ -325,7 +391,7 @@ Test(store, read_only)
 	cr_assert_eq(store_replay(st, structure, salt, SALT, &chunks), 0);
 	cr_assert_eq(store_activate(st, structure, salt, SALT, 5), 0);
 	expect_page(1, 1, 1, 100);
-	cr_assert_not(home_exists(&st->home, 1));
+	cr_assert_not(home_file_exists(&st->home, 1));
 	cr_assert_eq(store_begin(st, &t, 100, true), -EROFS);
 	cr_assert_eq(store_begin(st, &t, 100, false), -EROFS);
 	cr_assert(store_read_only(st));
@@ -419,7 +485,7 @@ static void random_release(void)
 
 static void random_direct(unsigned step)
 {
-	unsigned o = (unsigned)rand() % OBJECTS, p = (unsigned)rand() % PAGES;
+	unsigned o = (unsigned)rand() % OBJECTS, p = 1 + (unsigned)rand() % (PAGES - 1); /* headers never go directly */
 	uint8_t data[BLOCK_SIZE];
 	struct txn t;
 
