@@ -104,6 +104,11 @@ int store_write_home(struct store *s, uint64_t object, uint64_t page, unsigned c
 bool store_may_write_home(struct store *s, uint64_t object);
 /* Allocates backing space (fallocate). -EOPNOTSUPP where the backing file system cannot. */
 int store_allocate(struct store *s, uint64_t object, uint64_t page, uint64_t count);
+/* Gives back what was allocated from a page on, where nothing was written. */
+void store_give_back(struct store *s, uint64_t object, uint64_t page);
+/* Waits until what was released of an object is given back to the disk: what is allocated before would go with it. -ENOSPC: the
+ * disk is full. No transaction may be open, no lock held. */
+int store_settle_releases(struct store *s, uint64_t object);
 
 /* Makes all commits up to `seq` (0: all so far) durable, and the object's directly written pages with them (0: no object). */
 int store_sync(struct store *s, uint64_t object, uint64_t seq);

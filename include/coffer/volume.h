@@ -32,6 +32,7 @@ struct volume;
 
 struct attr {
 	struct stat st; /* st_ino is the object number; st_blksize 4096; st_blocks of 512 bytes as held by data */
+	struct timespec btime; /* when it was made */
 };
 
 struct caller {
@@ -107,7 +108,8 @@ int volume_readlink(struct volume *v, uint64_t object, char *buf, size_t size); 
 
 /* Sizes: `size` 0 asks for the length needed; -ERANGE if it does not fit; -ENODATA no such attribute. */
 ssize_t volume_getxattr(struct volume *v, uint64_t object, const char *name, void *buf, size_t size);
-ssize_t volume_listxattr(struct volume *v, uint64_t object, char *buf, size_t size);
+/* `trusted`: with the names in trusted., which are for root alone. */
+ssize_t volume_listxattr(struct volume *v, uint64_t object, bool trusted, char *buf, size_t size);
 int volume_setxattr(struct volume *v, uint64_t object, const char *name, const void *value, size_t size, int flags,
 		    bool kill_sgid);
 int volume_removexattr(struct volume *v, uint64_t object, const char *name);

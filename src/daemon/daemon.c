@@ -303,14 +303,10 @@ static enum exit_code run(struct daemon *d)
 	pthread_sigmask(SIG_BLOCK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN);
 	prepare_resources();
-	r = keep_private();
-	if (r < 0) {
-		log_error("cannot switch core dumps off: %s", strerror(-r));
+	if (backing_open(d->request->backing, &d->backing_fd, d->backing) < 0) {
+		code = EXIT_NOT_A_VOLUME;
 		goto out;
 	}
-	code = EXIT_NOT_A_VOLUME;
-	if (backing_open(d->request->backing, &d->backing_fd, d->backing) < 0)
-		goto out;
 	code = check_mountpoint(d);
 	if (code != EXIT_DONE)
 		goto out;

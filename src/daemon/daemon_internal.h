@@ -30,8 +30,6 @@ void leave_terminal(void);
 void process_title_set(const char *title);
 
 /* ---- confinement ---- */
-/* No core dumps, and no other process of the user looks into this one. */
-int keep_private(void);
 /* For good, for this thread and those it starts: no new privileges, files only below the given directories and the key
  * files, system calls only those that serving needs. What the kernel cannot do is left out and logged. */
 int confine(const char *backing, const char *state_dir, const struct descriptor *d);

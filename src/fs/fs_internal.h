@@ -60,6 +60,7 @@ void reply_entry(fuse_req_t req, struct fs *f, int r, const struct attr *a);
 void reply_lookup(fuse_req_t req, struct fs *f, int r, const struct attr *a); /* -ENOENT is remembered by the kernel */
 void reply_create(fuse_req_t req, struct fs *f, int r, const struct attr *a, const struct fuse_file_info *fi);
 void reply_attr(fuse_req_t req, int r, const struct attr *a);
+void reply_statx(fuse_req_t req, int r, const struct attr *a);
 void reply_data(fuse_req_t req, ssize_t r, const char *data); /* `r` bytes, or -errno */
 /* An xattr or the list of them: `size` is what the caller had room for, 0 asks for the length only. */
 void reply_xattr(fuse_req_t req, ssize_t r, const char *data, size_t size);
@@ -92,6 +93,7 @@ void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t n
 	       unsigned flags);
 
 void op_getattr(fuse_req_t req, fuse_ino_t object, struct fuse_file_info *fi);
+void op_statx(fuse_req_t req, fuse_ino_t object, int flags, int mask, struct fuse_file_info *fi);
 void op_setattr(fuse_req_t req, fuse_ino_t object, struct stat *st, int to_set, struct fuse_file_info *fi);
 void op_readlink(fuse_req_t req, fuse_ino_t object);
 void op_statfs(fuse_req_t req, fuse_ino_t object);

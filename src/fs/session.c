@@ -64,6 +64,7 @@ static const struct fuse_lowlevel_ops operations = {
 	.forget = op_forget,
 	.forget_multi = op_forget_multi,
 	.getattr = op_getattr,
+	.statx = op_statx,
 	.setattr = op_setattr,
 	.readlink = op_readlink,
 	.mknod = op_mknod,

@@ -294,9 +294,10 @@ int home_release(struct home *h, uint64_t object, uint64_t page, uint64_t count)
 	if (count == UINT64_MAX) {
 		struct stat st;
 
-		/* Never grows the file: a hole at its end needs no size. */
+		/* Never grows the file: a hole at its end needs no size. Where it is shorter, something may be allocated behind. */
 		if (fstat(f->fd, &st) < 0 ||
-		    ((uint64_t)st.st_size > page * BLOCK_SIZE && ftruncate(f->fd, (off_t)(page * BLOCK_SIZE)) < 0))
+		    ftruncate(f->fd,
+			      (uint64_t)st.st_size > page * BLOCK_SIZE ? (off_t)(page * BLOCK_SIZE) : st.st_size) < 0)
 			r = -errno;
 	} else if (fallocate(f->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)(page * BLOCK_SIZE),
 			     (off_t)(count * BLOCK_SIZE)) < 0 &&

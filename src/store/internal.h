@@ -246,7 +246,8 @@ int store_sync_log(struct store *s, uint64_t seq); /* makes the log durable up t
 int store_rotate(struct store *s);                 /* current becomes frozen; log_lock held, frozen is NULL */
 void store_fail(struct store *s, const char *what, int error);
 int store_append_locked(struct store *s, const struct frame *frames, size_t count, uint64_t *ret_seq);
-size_t store_dirty_bytes(const struct store *s); /* of all pages in both generations; log_lock held */
+bool has_release(const struct store *s, uint64_t object); /* that may still be replayed; log_lock held */
+size_t store_dirty_bytes(const struct store *s);          /* of all pages in both generations; log_lock held */
 int store_read_bulk(struct store *s, const struct overlay_page *p, unsigned count, uint8_t *out); /* contiguous there */
 bool keeper_is_self(const struct store *s); /* called by the background thread; log_lock held */
 int keeper_start(struct store *s);

@@ -116,6 +116,12 @@ bool store_exists(struct store *s, uint64_t object)
 	return !removed && (held || headers_has(&s->home, object) || home_file_exists(&s->home, object));
 }
 
+/* log_lock is held. */
+bool has_release(const struct store *s, uint64_t object)
+{
+	return (uintptr_t)map_get(&s->released, object) >= s->oldest;
+}
+
 /* A generation that released pages of the object may be replayed over what is written home now: only once its segment is
  * free is the home file the object's only state. */
 bool store_may_write_home(struct store *s, uint64_t object)
@@ -123,9 +129,7 @@ bool store_may_write_home(struct store *s, uint64_t object)
 	if (s->mode != STORE_ACTIVE)
 		return false;
 	LOCK_SCOPE(&s->log_lock);
-	uint64_t generation = (uintptr_t)map_get(&s->released, object);
-
-	return generation < s->oldest && !s->stuck && !s->failed;
+	return !has_release(s, object) && !s->stuck && !s->failed;
 }
 
 int store_write_home(struct store *s, uint64_t object, uint64_t page, unsigned count, const uint8_t *data)
@@ -151,6 +155,11 @@ int store_allocate(struct store *s, uint64_t object, uint64_t page, uint64_t cou
 		r = -errno;
 	home_put(&s->home, f);
 	return r;
+}
+
+void store_give_back(struct store *s, uint64_t object, uint64_t page)
+{
+	(void)home_release(&s->home, object, page, UINT64_MAX); /* if it cannot be, it goes with the file */
 }
 
 /* ---- durability ---- */

@@ -107,6 +107,21 @@ bool store_reclaim(struct store *s)
 	return true;
 }
 
+int store_settle_releases(struct store *s, uint64_t object)
+{
+	LOCK_SCOPE(&s->log_lock);
+	while (s->mode == STORE_ACTIVE && !s->failed && has_release(s, object)) {
+		uint64_t attempts = s->attempts;
+
+		if (s->stuck)
+			return -ENOSPC;
+		want_checkpoint(s);
+		while (s->attempts == attempts && !s->failed)
+			pthread_cond_wait(&s->room, &s->log_lock);
+	}
+	return 0;
+}
+
 int store_begin(struct store *s, struct txn *t, size_t payload, enum room room)
 {
 	*t = (struct txn){ .store = s, .room = room };

@@ -310,17 +310,20 @@ static int zero_part(struct change *ch, struct object *o, uint64_t off, size_t l
 	return r < 0 || !len || is_hole(&tag) ? r : write_span(ch, o, off, len, zeros);
 }
 
-/* What is cut off reads as zeros should the file grow again, so the rest of its last block is zeroed now. */
+/* What is cut off reads as zeros should the file grow again, so the rest of its last block is zeroed now. What was reserved
+ * behind the end goes, even where the size stays. */
 int data_resize(struct change *ch, struct object *o, uint64_t size)
 {
 	struct meta *m = change_staged(ch, o);
 	int r = 0;
 
-	if (size < m->size) {
+	uint64_t blocks = (size + BLOCK_SIZE - 1) / BLOCK_SIZE;
+
+	if (size < m->size || (size == m->size && o->allocated_end > blocks)) {
 		if (size % BLOCK_SIZE)
 			r = zero_part(ch, o, size, BLOCK_SIZE - size % BLOCK_SIZE);
 		if (r == 0)
-			r = tags_release(ch, o, (size + BLOCK_SIZE - 1) / BLOCK_SIZE, UINT64_MAX);
+			r = tags_release(ch, o, blocks, UINT64_MAX);
 	}
 	m->size = size;
 	return r;
@@ -348,12 +351,53 @@ static int punch(struct change *ch, struct object *o, uint64_t off, uint64_t end
 	return r < 0 ? r : tags_release(ch, o, first, last);
 }
 
+/* Real space below, so that writing it later does not fail. -EAGAIN: something of the object is about to be given back. */
+static int reserve(struct change *ch, struct object *o, const struct meta *m, uint64_t off, uint64_t len)
+{
+	struct store *s = ch->v->store;
+	uint64_t first = off / BLOCK_SIZE, end = (off + len - 1) / BLOCK_SIZE + 1;
+	uint64_t used = (m->size + BLOCK_SIZE - 1) / BLOCK_SIZE;
+
+	if (!store_may_write_home(s, o->number))
+		return -EAGAIN;
+	int r = store_allocate(s, o->number, geometry_page(first), geometry_page(end - 1) + 1 - geometry_page(first));
+
+	if (r == 0) {
+		note_allocated(o, first, end);
+	} else { /* what it took before it failed, as far as nothing else is there */
+		used = used > o->allocated_end ? used : o->allocated_end;
+		store_give_back(s, o->number, geometry_page(used > first ? used : first));
+	}
+	return r;
+}
+
+static int allocate_or_punch(struct volume *v, struct object *o, int mode, uint64_t off, uint64_t len,
+			     enum kill_ids kill)
+{
+	bool zero = mode & FALLOC_FL_ZERO_RANGE, hole = mode & FALLOC_FL_PUNCH_HOLE;
+	struct change ch;
+	struct meta *m;
+	int r = zero || hole ? 0 : store_settle_releases(v->store, o->number);
+
+	if (r == 0)
+		r = change_begin(v, &ch, data_payload(4), hole ? ROOM_REMOVAL : ROOM_NEW);
+	if (r < 0)
+		return r;
+	r = touch_content(&ch, o, &m, kill);
+	if (r == 0)
+		r = zero || hole ? punch(&ch, o, off, off + len) : reserve(&ch, o, m, off, len);
+	if (r == 0 && !(mode & FALLOC_FL_KEEP_SIZE) && off + len > m->size)
+		m->size = off + len;
+	if (r == 0)
+		return change_commit(&ch);
+	change_abort(&ch);
+	return r;
+}
+
 int volume_fallocate(struct volume *v, uint64_t number, int mode, uint64_t off, uint64_t len, enum kill_ids kill)
 {
 	bool zero = mode & FALLOC_FL_ZERO_RANGE, hole = mode & FALLOC_FL_PUNCH_HOLE;
 	struct object *o;
-	struct change ch;
-	struct meta *m;
 	int r, tries = TRIES_ON_FULL;
 
 	if (mode & ~(FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE) || (zero && hole) ||
@@ -366,30 +410,11 @@ int volume_fallocate(struct volume *v, uint64_t number, int mode, uint64_t off, 
 	r = object_get(v, number, &o);
 	if (r < 0)
 		return r;
-	if (!hole) { /* real space below, so that writing it later does not fail */
-		uint64_t first = geometry_page(off / BLOCK_SIZE), end = geometry_page((off + len - 1) / BLOCK_SIZE) + 1;
-
-		do
-			r = v->read_only ? -EROFS : store_allocate(v->store, number, first, end - first);
-		while (is_full(r) && tries-- && store_reclaim(v->store));
-	}
-	if (r == 0)
-		r = change_begin(v, &ch, data_payload(4), hole ? ROOM_REMOVAL : ROOM_NEW);
-	if (r == 0) {
-		r = touch_content(&ch, o, &m, kill);
-		if (r == 0 && !hole && !zero)
-			note_allocated(o, off / BLOCK_SIZE, (off + len + BLOCK_SIZE - 1) / BLOCK_SIZE);
-		if (r == 0 && (hole || zero))
-			r = punch(&ch, o, off, off + len);
-		if (r == 0 && !(mode & FALLOC_FL_KEEP_SIZE) && off + len > m->size)
-			m->size = off + len;
-		if (r == 0)
-			r = change_commit(&ch);
-		else
-			change_abort(&ch);
-	}
+	do
+		r = allocate_or_punch(v, o, mode, off, len, kill);
+	while (tries-- && (r == -EAGAIN || (is_full(r) && store_reclaim(v->store))));
 	object_put(v, o);
-	return r;
+	return r == -EAGAIN ? -ENOSPC : r;
 }
 
 int volume_seek(struct volume *v, uint64_t number, uint64_t off, int whence, uint64_t *ret)

@@ -259,7 +259,8 @@ int xattrs_store(struct change *ch, struct object *o, const uint8_t *blob, size_
 
 /* ---- the volume ---- */
 struct volume {
-	int backing_fd, lock_fd;
+	int backing_fd;
+	int lock_fds[2]; /* of the directory, of log/lock */
 	bool read_only;
 	char *state_dir;
 	struct descriptor *d;

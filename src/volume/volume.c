@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 
 #include <coffer/util.h>
@@ -15,8 +16,26 @@ enum {
 	SYNC_SECONDS = 5,
 };
 
-/* ---- locking the directory: a record lock, which network file systems know too, of this open file alone ---- */
-static int lock_backing(int backing_fd, bool read_only)
+/* ---- locking the directory ---- */
+/* The directory itself, which nobody can take away from under the lock. -EBUSY, or a descriptor that holds the lock; -EOPNOTSUPP
+ * on network file systems. */
+static int lock_directory(int backing_fd, bool read_only)
+{
+	int fd = openat(backing_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (fd < 0)
+		return -errno;
+	if (flock(fd, (read_only ? LOCK_SH : LOCK_EX) | LOCK_NB) < 0) {
+		int r = errno == EWOULDBLOCK ? -EBUSY : -EOPNOTSUPP;
+
+		close(fd);
+		return r;
+	}
+	return fd;
+}
+
+/* A record lock of this open file alone, which network file systems know too. */
+static int lock_file(int backing_fd, bool read_only)
 {
 	struct flock lock = { .l_type = read_only ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET };
 	int fd = openat(backing_fd, "log/lock",
@@ -31,6 +50,15 @@ static int lock_backing(int backing_fd, bool read_only)
 		return r;
 	}
 	return fd;
+}
+
+static int lock_backing(struct volume *v)
+{
+	v->lock_fds[0] = lock_directory(v->backing_fd, v->read_only);
+	if (v->lock_fds[0] < 0 && v->lock_fds[0] != -EOPNOTSUPP)
+		return v->lock_fds[0];
+	v->lock_fds[1] = lock_file(v->backing_fd, v->read_only);
+	return v->lock_fds[1] < 0 ? v->lock_fds[1] : 0;
 }
 
 /* ---- object numbers ---- */
@@ -94,8 +122,9 @@ static void volume_free(struct volume *v)
 	store_free(v->store);
 	keys_free(v->keys);
 	descriptor_free(v->d);
-	if (v->lock_fd >= 0)
-		close(v->lock_fd);
+	for (size_t i = 0; i < sizeof(v->lock_fds) / sizeof(v->lock_fds[0]); i++)
+		if (v->lock_fds[i] >= 0)
+			close(v->lock_fds[i]);
 	pthread_rwlock_destroy(&v->names_lock);
 	pthread_mutex_destroy(&v->cache_lock);
 	pthread_mutex_destroy(&v->descriptor_lock);
@@ -110,7 +139,7 @@ static struct volume *volume_new(int backing_fd, bool read_only, const char *sta
 	if (!v)
 		return NULL;
 	v->backing_fd = backing_fd;
-	v->lock_fd = -1;
+	v->lock_fds[0] = v->lock_fds[1] = -1;
 	v->read_only = read_only;
 	pthread_rwlock_init(&v->names_lock, NULL);
 	pthread_mutex_init(&v->cache_lock, NULL);
@@ -185,10 +214,8 @@ int volume_create(int backing_fd, enum suite suite, const char *key_uri, const c
 		if (r == -EEXIST)
 			r = -ENOTEMPTY;
 	}
-	if (r == 0) {
-		v->lock_fd = lock_backing(backing_fd, false);
-		r = v->lock_fd < 0 ? v->lock_fd : 0;
-	}
+	if (r == 0)
+		r = lock_backing(v);
 	if (r == 0)
 		r = store_new(backing_fd, false, &v->store);
 	if (r == 0)
@@ -385,9 +412,9 @@ int volume_open(int backing_fd, const struct volume_options *o, struct volume **
 	if (r == 0 && faccessat(backing_fd, DESCRIPTOR_NAME, F_OK, AT_SYMLINK_NOFOLLOW) < 0)
 		r = -errno; /* before a lock file is made where no volume is */
 	if (r == 0) {
-		v->lock_fd = lock_backing(backing_fd, o->read_only);
-		if (v->lock_fd < 0 && !(o->read_only && (v->lock_fd == -ENOENT || v->lock_fd == -EROFS)))
-			r = v->lock_fd;
+		r = lock_backing(v);
+		if (o->read_only && (r == -ENOENT || r == -EROFS))
+			r = 0;
 		if (r < 0 && r != -EBUSY) {
 			log_error("log/lock cannot be opened: %s", strerror(-r));
 			r = -EIO; /* whatever it was, it was not about keys */

@@ -49,6 +49,8 @@ is_mounted "$mnt" || fail "not mounted when mount returned"
 expect "$b" "$(findmnt -nro SOURCE --mountpoint "$mnt")" "source of the mount"
 echo one >"$mnt/file"
 code 6 "$COFFER" mount "$b" "$TEST_TMP"
+rm "$b/log/lock" # the directory itself is locked, too
+code 6 "$COFFER" mount "$b" "$TEST_TMP"
 "$COFFER" umount "$mnt"
 is_mounted "$mnt" && fail "still mounted"
 is_clean "$b" || fail "not clean after unmounting"
