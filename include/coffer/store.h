@@ -117,6 +117,7 @@ int store_sync_data(struct store *s, uint64_t object);
 int store_sync_all(struct store *s);
 
 int store_statfs(struct store *s, struct statvfs *ret);
+bool store_has_room(struct store *s); /* on the disk, for a transaction of any size */
 uint64_t store_max_pages(const struct store *s); /* of one object's file */
 size_t store_max_payload(const struct store *s); /* of one transaction, bytes */
 bool store_failed(const struct store *s);

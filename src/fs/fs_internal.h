@@ -15,6 +15,7 @@
 #include <stdint.h>
 
 #include <coffer/fs.h>
+#include <coffer/map.h>
 #include <coffer/util.h>
 
 enum {
@@ -32,15 +33,19 @@ struct fs {
 	atomic_bool uses_uring;
 	atomic_uint_fast64_t changes;
 
-	pthread_t seeker; /* seek.c */
-	bool seeker_runs;
-	pthread_mutex_t seek_lock; /* protects what follows */
-	pthread_cond_t seek_wake;
-	struct seek *seeks;
-	bool seek_stop;
+	pthread_t notifier; /* notify.c */
+	bool notifier_runs;
+	pthread_mutex_t notify_lock; /* protects what follows */
+	pthread_cond_t notify_wake;
+	struct notice *notices;
+	bool notify_stop;
+	struct map starved; /* object -> (void *)1: what was written back found no room */
 };
-int seeker_start(struct fs *f); /* does nothing without write-back */
-void seeker_stop(struct fs *f); /* after the connection's end: what it waits for is over then */
+int notifier_start(struct fs *f); /* does nothing without write-back */
+void notifier_stop(struct fs *f); /* after the connection's end: what it waits for is over then */
+/* What the kernel wrote back of an object found no room: it is made to ask before it takes more. */
+void note_starved(struct fs *f, uint64_t object);
+bool is_starved(struct fs *f, uint64_t object); /* and there is still no room */
 
 /* One per thread that answers requests; made when the first one comes, freed with the thread. */
 struct worker {

@@ -94,6 +94,12 @@ static int wait_for_room(struct store *s, size_t need, enum room room)
 	}
 }
 
+bool store_has_room(struct store *s)
+{
+	LOCK_SCOPE(&s->log_lock);
+	return s->mode == STORE_ACTIVE && !s->stuck && !s->failed && space_for(s, s->max_payload);
+}
+
 bool store_reclaim(struct store *s)
 {
 	LOCK_SCOPE(&s->log_lock);

@@ -509,6 +509,11 @@ int volume_statfs(struct volume *v, struct statvfs *ret)
 	return r;
 }
 
+bool volume_has_room(struct volume *v)
+{
+	return store_has_room(v->store);
+}
+
 void volume_status(struct volume *v, struct volume_status *ret)
 {
 	struct store_counters c;

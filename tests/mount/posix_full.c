@@ -157,9 +157,41 @@ static bool full_but_reserved(void)
 	return true;
 }
 
+/* Who never syncs nor closes hears of a full disk as well, not long after it is; and can go on once there is room. */
+static bool full_without_sync(void)
+{
+	enum { PIECE = 1 << 20, SLACK = 512 /* pieces that the kernel may take before it learns */ };
+	unsigned long most = free_bytes() / PIECE + SLACK, count = 0;
+	unsigned char *data = malloc(PIECE);
+	int fd = open(path_of("f"), O_CREAT | O_RDWR, 0644), error = 0;
+
+	CHECK(data && fd >= 0);
+	fill(data, PIECE, 6);
+	while (count < most && !error) {
+		ssize_t n = write(fd, data, PIECE);
+
+		error = n < 0 ? errno : 0;
+		count += n > 0;
+	}
+	printf("  %lu MiB taken, then %s\n", count, strerrorname_np(error));
+	CHECK(error == ENOSPC);
+	struct stat st;
+
+	CHECK(fstat(fd, &st) == 0 && stat(path_of("f"), &st) == 0);
+	CHECK(ftruncate(fd, 0) == 0);
+	fsync(fd); /* reports what was lost */
+	for (int tries = 0; tries < 100 && free_bytes() < 4 * PIECE; tries++)
+		usleep(100000);
+	CHECK(pwrite(fd, data, PIECE, 0) == PIECE && fsync(fd) == 0);
+	CHECK(close(fd) == 0 && has_contents(path_of("f"), PIECE, 6));
+	free(data);
+	return true;
+}
+
 const struct test full_tests[] = {
 	{ "full_disk", full_disk },
 	{ "full_of_names", full_of_names },
 	{ "full_but_reserved", full_but_reserved },
+	{ "full_without_sync", full_without_sync },
 	{ 0 },
 };
