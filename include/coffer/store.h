@@ -74,6 +74,8 @@ struct txn {
 /* Reserves room in the log for `payload` bytes (pages and frames together); waits for a checkpoint if need be, or says -EAGAIN
  * to the background thread, which makes them. */
 int store_begin(struct store *s, struct txn *t, size_t payload, enum room room);
+/* Gives up the space that is kept for such a time. False: there was none. */
+bool store_give_reserve(struct store *s);
 /* After -ENOSPC: waits until what was removed is given back to the disk. False: nothing was, trying again is of no use. No
  * transaction may be open, no lock held. */
 bool store_reclaim(struct store *s);
@@ -117,7 +119,7 @@ int store_sync_data(struct store *s, uint64_t object);
 int store_sync_all(struct store *s);
 
 int store_statfs(struct store *s, struct statvfs *ret);
-bool store_has_room(struct store *s); /* on the disk, for a transaction of any size */
+bool store_has_room(struct store *s);            /* on the disk, for a transaction of any size */
 uint64_t store_max_pages(const struct store *s); /* of one object's file */
 size_t store_max_payload(const struct store *s); /* of one transaction, bytes */
 bool store_failed(const struct store *s);

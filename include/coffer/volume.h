@@ -124,7 +124,8 @@ int volume_seek(struct volume *v, uint64_t object, uint64_t off, int whence, uin
 int volume_fsync(struct volume *v, uint64_t object);
 int volume_sync(struct volume *v);
 int volume_statfs(struct volume *v, struct statvfs *ret);
-bool volume_has_room(struct volume *v); /* for a large write of new data */
+/* For a large write of new data; waits for what was removed to be given back. */
+bool volume_has_room(struct volume *v);
 
 /* ---- seeing in ---- */
 struct volume_status {

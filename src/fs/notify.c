@@ -140,11 +140,14 @@ bool is_starved(struct fs *f, uint64_t object)
 {
 	if (!f->notifier_runs)
 		return false;
-	LOCK_SCOPE(&f->notify_lock);
-	if (!map_get(&f->starved, object))
-		return false;
-	if (!volume_has_room(f->volume))
-		return true;
+	pthread_mutex_lock(&f->notify_lock);
+	bool noted = map_get(&f->starved, object);
+
+	pthread_mutex_unlock(&f->notify_lock);
+	if (!noted || !volume_has_room(f->volume))
+		return noted;
+	pthread_mutex_lock(&f->notify_lock);
 	map_remove(&f->starved, object);
+	pthread_mutex_unlock(&f->notify_lock);
 	return false;
 }

@@ -46,7 +46,7 @@ void op_write(fuse_req_t req, fuse_ino_t object, const char *data, size_t size, 
 	int r = volume_write(f->volume, object, (uint64_t)off, size, data, kill);
 
 	reply_written(req, r, size);
-	if (written_back && (r == -ENOSPC || r == -EDQUOT))
+	if (written_back && is_full(r))
 		note_starved(f, object);
 }
 

@@ -306,8 +306,11 @@ static int release_early(struct store *s)
 	for (size_t i = 0; r == 0 && i < count; i++) {
 		r = list[i].removed ? home_remove(&s->home, list[i].object)
 				    : release(s, list[i].object, list[i].range.first, list[i].range.count);
-		if (r == 0 && list[i].removed)
+		if (r == 0 && list[i].removed) {
 			r = headers_clear(&s->home, list[i].object, 1);
+			r = is_full(r) ? 0
+				       : r; /* there is more where it came from; and it is cleared again in its turn */
+		}
 	}
 	return r;
 }
@@ -359,14 +362,9 @@ static void set_stuck(struct store *s, bool stuck)
 	pthread_mutex_unlock(&s->log_lock);
 }
 
-static bool is_full(int r)
-{
-	return r == -ENOSPC || r == -EDQUOT;
-}
-
 /* Space was promised for every page, but the backing file system needs some for itself. What is given up is taken back before
  * anything new is accepted. */
-static bool give_reserve(struct store *s)
+bool store_give_reserve(struct store *s)
 {
 	LOCK_SCOPE(&s->log_lock);
 	return log_give_reserve(&s->log);
@@ -381,7 +379,7 @@ int store_checkpoint(struct store *s)
 		r = release_early(s);
 		if (r == 0)
 			r = write_generation(s);
-		if (is_full(r) && give_reserve(s))
+		if (is_full(r) && store_give_reserve(s))
 			r = write_generation(s);
 		if (is_full(r))
 			return r;

@@ -61,7 +61,7 @@ int headers_clear(struct home *h, uint64_t first, uint64_t count)
 	if (fallocate(f->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)(headers_page(first) * BLOCK_SIZE),
 		      (off_t)(count * BLOCK_SIZE)) < 0) {
 		r = -errno;
-		if (r == -EOPNOTSUPP || r == -ENOSPC || r == -EDQUOT)
+		if (r == -EOPNOTSUPP || is_full(r))
 			r = write_zeros(h, f->fd, first, count);
 	}
 	home_put(h, f);

@@ -9,7 +9,6 @@
 #include "internal.h"
 
 enum {
-	TRIES_ON_FULL = 3,            /* a checkpoint that was under way may not give back what was removed last */
 	PIECE_BLOCKS = 256,           /* of one change: 1 MiB */
 	HEADER_ROOM = 2 * BLOCK_SIZE, /* bytes of log for the header, and some */
 };
@@ -225,11 +224,6 @@ static bool is_in_place(struct volume *v, struct object *o, uint64_t off, size_t
 
 	pthread_rwlock_unlock(&o->lock);
 	return there;
-}
-
-static bool is_full(int r)
-{
-	return r == -ENOSPC || r == -EDQUOT;
 }
 
 static int write_piece(struct volume *v, struct object *o, uint64_t off, size_t len, const uint8_t *data,

@@ -34,6 +34,7 @@ enum {
 	TARGET_INLINE = 1200,  /* bytes of a symlink's target; longer ones are the object's data */
 	NAME_OVERHEAD = 9,     /* directory number, length */
 };
+enum { TRIES_ON_FULL = 3 };         /* a checkpoint that was under way may not give back what was removed last */
 enum { WRITES_PER_KEY_SHIFT = 31 }; /* after so many (2^31) random nonces the next version of a key is used */
 enum meta_flags {
 	META_NAMES_PARTIAL = 1, /* not every name is listed */

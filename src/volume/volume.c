@@ -66,6 +66,8 @@ static int store_descriptor(struct volume *v)
 {
 	int r = descriptor_store(v->d, v->backing_fd, keys_descriptor_mac(v->keys));
 
+	if (is_full(r) && store_give_reserve(v->store))
+		r = descriptor_store(v->d, v->backing_fd, keys_descriptor_mac(v->keys));
 	if (r < 0) {
 		log_error("the descriptor cannot be replaced: %s", strerror(-r));
 		return r;
@@ -367,8 +369,7 @@ static int recover(struct volume *v)
 		r = store_settle(v->store);
 	if (r < 0)
 		log_error("the volume was not unmounted, and recovering it failed: %s%s", strerror(-r),
-			  r == -ENOSPC || r == -EDQUOT ? "; make room in the backing file system, or mount with -o ro"
-						       : "");
+			  is_full(r) ? "; make room in the backing file system, or mount with -o ro" : "");
 	else
 		log_notice("the volume was not unmounted: %" PRIu64 " log records replayed, %" PRIu64
 			   " open files without a name removed",
@@ -511,7 +512,11 @@ int volume_statfs(struct volume *v, struct statvfs *ret)
 
 bool volume_has_room(struct volume *v)
 {
-	return store_has_room(v->store);
+	bool room = store_has_room(v->store);
+
+	for (int tries = 0; !room && tries < TRIES_ON_FULL && store_reclaim(v->store); tries++)
+		room = store_has_room(v->store);
+	return room;
 }
 
 void volume_status(struct volume *v, struct volume_status *ret)
