@@ -103,9 +103,13 @@ bool store_exists(struct store *s, uint64_t object); /* whether it has a file or
 /* Writes new pages home at once, outside the log. Never a header (page 0); only pages that are holes in every state a crash
  * may leave: store_may_write_home says whether that is known of the object. Followed by a commit that names them txn_unsynced. */
 int store_write_home(struct store *s, uint64_t object, uint64_t page, unsigned count, const uint8_t *data);
+/* Writes pages home that are there already: what a failed sync left in memory alone looks as if it were on the disk. */
+int store_write_again(struct store *s, uint64_t object, uint64_t page, unsigned count);
 bool store_may_write_home(struct store *s, uint64_t object);
 /* Allocates backing space (fallocate). -EOPNOTSUPP where the backing file system cannot. */
 int store_allocate(struct store *s, uint64_t object, uint64_t page, uint64_t count);
+/* How many pages from `page` on have space that a write needs no more of; *ret_end: where the last such page ends, 0: none. */
+uint64_t store_allocated(struct store *s, uint64_t object, uint64_t page, uint64_t *ret_end);
 /* Gives back what was allocated from a page on, where nothing was written. */
 void store_give_back(struct store *s, uint64_t object, uint64_t page);
 /* Waits until what was released of an object is given back to the disk: what is allocated before would go with it. -ENOSPC: the

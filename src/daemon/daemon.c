@@ -272,9 +272,9 @@ static enum exit_code stop(struct daemon *d, enum exit_code code)
 	/* Whatever is still mounted is dead now. */
 	helper_unmount(&d->helper, true);
 	helper_end(&d->helper);
-	control_free(d->control, r);
 	if (d->backing_fd >= 0)
 		close(d->backing_fd);
+	control_free(d->control, r); /* who hears that it is over may take the backing directory's file system away */
 	return code;
 }
 

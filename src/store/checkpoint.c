@@ -367,7 +367,9 @@ static void set_stuck(struct store *s, bool stuck)
 bool store_give_reserve(struct store *s)
 {
 	LOCK_SCOPE(&s->log_lock);
-	return log_give_reserve(&s->log);
+	bool idle = s->mode == STORE_RECOVERING && !s->log.aead; /* the volume is clean: nothing is read from the log */
+
+	return log_give_reserve(&s->log) || (idle && log_give_idle(&s->log));
 }
 
 int store_checkpoint(struct store *s)
@@ -435,8 +437,10 @@ static bool keeper_wait(struct store *s)
 static void keeper_checkpoint(struct store *s)
 {
 	pthread_mutex_lock(&s->log_lock);
-	if (!s->frozen || s->stuck) /* what the current generation removed goes now (see release_early) */
+	if (!s->frozen || s->stuck) { /* what the current generation removed goes now (see release_early) */
+		s->giving_back = s->gave_back;
 		s->gave_back = false;
+	}
 	pthread_mutex_unlock(&s->log_lock);
 	if (!s->frozen) {
 		/* Most of the log is synced before anybody has to wait for it. */
@@ -450,6 +454,12 @@ static void keeper_checkpoint(struct store *s)
 			return;
 	}
 	(void)store_checkpoint(s); /* has said what went wrong */
+}
+
+static bool has_given_back(struct store *s)
+{
+	LOCK_SCOPE(&s->log_lock);
+	return s->gave_back;
 }
 
 bool keeper_is_self(const struct store *s)
@@ -480,10 +490,17 @@ static void *keeper_run(void *arg)
 			pthread_mutex_unlock(&s->log_lock);
 			continue;
 		}
+		if (!wanted) {
+			if (s->on_interval)
+				s->on_interval(s->on_interval_arg);
+			(void)store_sync_all(s);
+			wanted = has_given_back(s); /* others may want the room */
+		}
 		if (wanted) {
 			keeper_checkpoint(s);
 			pthread_mutex_lock(&s->log_lock);
 			s->attempts++;
+			s->giving_back = false;
 			pthread_cond_broadcast(&s->room);
 			pthread_mutex_unlock(&s->log_lock);
 			if (s->stuck) { /* do not spin: removals come with time */
@@ -491,10 +508,6 @@ static void *keeper_run(void *arg)
 
 				nanosleep(&pause, NULL);
 			}
-		} else {
-			if (s->on_interval)
-				s->on_interval(s->on_interval_arg);
-			(void)store_sync_all(s);
 		}
 	}
 }

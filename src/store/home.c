@@ -102,38 +102,67 @@ void home_close(struct home *h)
 	pthread_mutex_destroy(&h->lock);
 }
 
+/* What has a file's name and is none was put there by somebody else. It must not keep the volume from being written. */
+static int put_aside(struct home *h, const char *path)
+{
+	char aside[PATH_SIZE + sizeof(".aside")];
+
+	snprintf(aside, sizeof(aside), "%s.aside", path);
+	if (renameat(h->objects_fd, path, h->objects_fd, aside) < 0)
+		return -errno;
+	log_error("objects/%s is not a regular file: it is objects/%s now", path, aside);
+	return 0;
+}
+
+static int make_object(struct home *h, uint64_t object, const char *path)
+{
+	int flags = O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_CREAT | O_EXCL;
+	int fd = openat(h->objects_fd, path, flags, 0600);
+
+	if (fd < 0 && errno == ENOENT) {
+		char dir[PATH_SIZE];
+
+		object_dir(object, dir);
+		if (mkdirat(h->objects_fd, dir, 0700) < 0 && errno != EEXIST)
+			return -errno;
+		fd = openat(h->objects_fd, path, flags, 0600);
+	}
+	return fd < 0 ? -errno : fd;
+}
+
+static int open_regular(struct home *h, const char *path, int access)
+{
+	int fd = openat(h->objects_fd, path, access | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	struct stat st;
+
+	if (fd < 0) /* a link, a directory, a socket, a FIFO or device that nobody serves */
+		return errno == ELOOP || errno == EISDIR || errno == ENXIO || errno == ENODEV ? -EMEDIUMTYPE : -errno;
+	if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode))
+		return fd;
+	close(fd);
+	return -EMEDIUMTYPE;
+}
+
 /* Opens an object's file for both directions, or for reading alone where the backing directory is read-only. */
 static int open_object(struct home *h, uint64_t object, bool create, bool *made)
 {
-	char path[PATH_SIZE], dir[PATH_SIZE];
-	int flags = O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
+	char path[PATH_SIZE];
 
 	object_path(object, path);
-	int fd = openat(h->objects_fd, path, flags);
+	int fd = open_regular(h, path, O_RDWR);
 
-	if (fd < 0 && errno == ENOENT && create) {
-		fd = openat(h->objects_fd, path, flags | O_CREAT | O_EXCL, 0600);
-		if (fd < 0 && errno == ENOENT) {
-			object_dir(object, dir);
-			if (mkdirat(h->objects_fd, dir, 0700) < 0 && errno != EEXIST)
-				return -errno;
-			fd = openat(h->objects_fd, path, flags | O_CREAT | O_EXCL, 0600);
-		}
+	if (create && fd == -EMEDIUMTYPE)
+		fd = put_aside(h, path) == 0 ? -ENOENT : -EIO;
+	if (create && fd == -ENOENT) {
+		fd = make_object(h, object, path);
 		*made = fd >= 0;
 	}
-	if (fd < 0 && (errno == EROFS || errno == EACCES) && !create)
-		fd = openat(h->objects_fd, path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-	if (fd < 0)
-		return errno == ELOOP ? -EIO : -errno;
-
-	struct stat st;
-
-	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {
-		close(fd);
-		log_error("object %" PRIu64 ": objects/%s is not a regular file", object, path);
-		return -EIO;
-	}
-	return fd;
+	if (!create && (fd == -EROFS || fd == -EACCES))
+		fd = open_regular(h, path, O_RDONLY);
+	if (fd != -EMEDIUMTYPE)
+		return fd;
+	log_error("objects/%s is not a regular file", path);
+	return -EIO;
 }
 
 static void trim(struct home *h)
@@ -192,7 +221,7 @@ static int open_and_add(struct home *h, uint64_t object, bool create, struct hom
 			close(fd);
 		return 0;
 	}
-	if (fd == -ENOENT && create)
+	if ((fd == -ENOENT || fd == -EIO) && create)
 		fd = open_object(h, object, true, &made);
 	if (fd >= 0 && h->removals != removals && fstat(fd, &st) == 0 && st.st_nlink == 0) {
 		close(fd); /* home_remove did not see it */
@@ -268,7 +297,7 @@ int home_remove(struct home *h, uint64_t object)
 	char path[PATH_SIZE];
 
 	object_path(object, path);
-	if (unlinkat(h->objects_fd, path, 0) < 0 && errno != ENOENT)
+	if (unlinkat(h->objects_fd, path, 0) < 0 && errno != ENOENT && errno != EISDIR) /* a folder there is not ours */
 		return -errno;
 	pthread_mutex_lock(&h->lock);
 	struct home_file *f = map_get(&h->open, object);
@@ -352,7 +381,7 @@ static int mark_files(int folder_fd, const char *high, bool marks[static FOLDER_
 		char *end, path[PATH_SIZE], want[sizeof(e->d_name) * 2];
 		uint64_t low = strtoull(e->d_name, &end, 16);
 
-		if (e->d_name[0] == '.' || low >= FOLDER_OBJECTS)
+		if (e->d_name[0] == '.' || low >= FOLDER_OBJECTS || (e->d_type != DT_REG && e->d_type != DT_UNKNOWN))
 			continue;
 		object_path(strtoull(high, NULL, 16) << FOLDER_SHIFT | low, path);
 		snprintf(want, sizeof(want), "%s/%s", high, e->d_name);

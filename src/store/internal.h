@@ -49,6 +49,9 @@ void home_prefetch(struct home *h, uint64_t object, uint64_t page, unsigned coun
 int home_remove(struct home *h, uint64_t object); /* its file; 0 also when there is none */
 bool home_file_exists(struct home *h, uint64_t object);
 int home_release(struct home *h, uint64_t object, uint64_t page, uint64_t count);
+/* How many pages from `page` on have space of their own on the disk, written or not; *ret_end: where the last such page of the
+ * file from there on ends, 0 if there is none. 0 also where the backing file system does not tell. */
+uint64_t home_allocated(struct home *h, uint64_t object, uint64_t page, uint64_t *ret_end);
 int home_sync_name(struct home *h, uint64_t object); /* the directory that holds the object's file */
 bool home_name_is_new(struct home *h, uint64_t object);
 void home_name_synced(struct home *h, uint64_t object); /* after it was, not before */
@@ -157,7 +160,7 @@ enum {
 	SEGMENTS = 2,
 	SEGMENT_SIZE = 64 << 20, /* bytes, where the disk has room */
 	SEGMENT_MAX = 512 << 20, /* to which it grows while writing home does not keep up */
-	SEGMENT_MIN = 1 << 20,
+	SEGMENT_MIN = 512 << 10,
 	SEGMENT_IDLE = 1 << 20, /* bytes kept of each after a clean unmount, so that removal works on a full disk */
 };
 struct segment {
@@ -186,7 +189,8 @@ int log_allocate(struct log *l); /* opens and preallocates the segments of a new
  * home. False: there is no space for it; there was none to give. */
 bool log_hold_reserve(struct log *l);
 bool log_give_reserve(struct log *l);
-bool log_grow(struct log *l); /* the current segment, by SEGMENT_SIZE; false: it cannot be */
+bool log_give_idle(struct log *l); /* a segment that nobody reads; log_allocate takes as much of it again as it can */
+bool log_grow(struct log *l);      /* the current segment, by SEGMENT_SIZE; false: it cannot be */
 int log_start_segment(struct log *l, unsigned i, uint64_t generation); /* writes its header, durably */
 /* Appends one chunk at `*pos` of the current segment and moves it. A failed append leaves the position. */
 int log_append(struct log *l, uint64_t generation, size_t *pos, uint64_t seq, const uint8_t *frames, size_t frames_len,
@@ -224,8 +228,10 @@ struct store {
 	struct map released;           /* object -> (void *)(generation of its last release) */
 	uint64_t space, space_pending; /* bytes free below, at the last look; accepted since */
 	uint64_t checkpoints, syncs;
-	uint64_t attempts; /* checkpoints that were tried, with success or without */
-	bool gave_back;    /* something was removed since the last attempt began: another one may find room */
+	uint64_t attempts;          /* checkpoints that were tried, with success or without */
+	bool gave_back;             /* something was removed since the last attempt began: another one may find room */
+	bool giving_back;           /* the attempt under way may */
+	struct timespec space_seen; /* when `space` was looked at */
 
 	pthread_rwlock_t overlay_lock;
 	struct generation *current, *frozen; /* frozen: being written home, NULL otherwise */

@@ -197,6 +197,17 @@ bool log_give_reserve(struct log *l)
 	return true;
 }
 
+bool log_give_idle(struct log *l)
+{
+	struct segment *s = &l->segments[SEGMENTS - 1];
+
+	/* The whole: btrfs gives no part of an extent back. */
+	if (s->fd < 0 || !s->size || ftruncate(s->fd, 0) < 0)
+		return false;
+	s->size = 0;
+	return syncfs(s->fd) == 0; /* some take it for free only then */
+}
+
 bool log_grow(struct log *l)
 {
 	struct segment *s = &l->segments[l->current];

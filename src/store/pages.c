@@ -157,6 +157,24 @@ int store_allocate(struct store *s, uint64_t object, uint64_t page, uint64_t cou
 	return r;
 }
 
+int store_write_again(struct store *s, uint64_t object, uint64_t page, unsigned count)
+{
+	AUTO_FREE uint8_t *raw = malloc((size_t)count * BLOCK_SIZE);
+	int r = raw ? home_read(&s->home, object, page, count, raw) : -ENOMEM;
+
+	return r < 0 ? r : store_write_home(s, object, page, count, raw);
+}
+
+uint64_t store_allocated(struct store *s, uint64_t object, uint64_t page, uint64_t *ret_end)
+{
+	pthread_mutex_lock(&s->log_lock);
+	bool going = has_release(s, object); /* what is there may be about to go */
+
+	pthread_mutex_unlock(&s->log_lock);
+	*ret_end = 0;
+	return going ? 0 : home_allocated(&s->home, object, page, ret_end);
+}
+
 void store_give_back(struct store *s, uint64_t object, uint64_t page)
 {
 	(void)home_release(&s->home, object, page, UINT64_MAX); /* if it cannot be, it goes with the file */

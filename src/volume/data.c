@@ -211,17 +211,26 @@ static size_t piece(struct volume *v, uint64_t off, uint64_t len)
 	return len < max ? (size_t)len : max;
 }
 
-/* Whether a write needs no new space below: on a full disk, what is there can still be overwritten. */
+/* The pages below of some blocks, with the tag page of the first. */
+static void pages_of(uint64_t first, uint64_t limit, uint64_t *ret_page, uint64_t *ret_count)
+{
+	*ret_page = first < HEADER_TAGS ? geometry_page(first) : geometry_meta_page(1, geometry_group(first));
+	*ret_count = geometry_page(limit - 1) + 1 - *ret_page;
+}
+
+/* Whether a write needs no new space below: on a full disk, what is there, or was reserved, can still be written. */
 static bool is_in_place(struct volume *v, struct object *o, uint64_t off, size_t len)
 {
 	uint64_t first = off / BLOCK_SIZE, limit = (off + len + BLOCK_SIZE - 1) / BLOCK_SIZE, hole = 0;
+	uint64_t page, count, end;
 
 	pthread_rwlock_rdlock(&o->lock);
-	bool there = first >= o->allocated && limit <= o->allocated_end;
+	bool there = !o->removed && tags_seek(v, o, first, limit, false, &hole) == 0 && hole == limit;
 
-	if (!there)
-		there = !o->removed && tags_seek(v, o, first, limit, false, &hole) == 0 && hole == limit;
-
+	if (!there && !o->removed) {
+		pages_of(first, limit, &page, &count);
+		there = store_allocated(v->store, o->number, page, &end) >= count;
+	}
 	pthread_rwlock_unlock(&o->lock);
 	return there;
 }
@@ -311,9 +320,11 @@ int data_resize(struct change *ch, struct object *o, uint64_t size)
 	struct meta *m = change_staged(ch, o);
 	int r = 0;
 
-	uint64_t blocks = (size + BLOCK_SIZE - 1) / BLOCK_SIZE;
+	uint64_t blocks = (size + BLOCK_SIZE - 1) / BLOCK_SIZE, end = 0;
 
-	if (size < m->size || (size == m->size && o->allocated_end > blocks)) {
+	if (size == m->size)
+		store_allocated(ch->v->store, o->number, geometry_page(blocks), &end);
+	if (size < m->size || end) {
 		if (size % BLOCK_SIZE)
 			r = zero_part(ch, o, size, BLOCK_SIZE - size % BLOCK_SIZE);
 		if (r == 0)
@@ -321,15 +332,6 @@ int data_resize(struct change *ch, struct object *o, uint64_t size)
 	}
 	m->size = size;
 	return r;
-}
-
-/* One range is enough to know: files are allocated from one end to the other. */
-static void note_allocated(struct object *o, uint64_t first, uint64_t end)
-{
-	bool joins = first <= o->allocated_end && end >= o->allocated;
-
-	o->allocated = joins && o->allocated < first ? o->allocated : first;
-	o->allocated_end = joins && o->allocated_end > end ? o->allocated_end : end;
 }
 
 static int punch(struct change *ch, struct object *o, uint64_t off, uint64_t end)
@@ -349,19 +351,17 @@ static int punch(struct change *ch, struct object *o, uint64_t off, uint64_t end
 static int reserve(struct change *ch, struct object *o, const struct meta *m, uint64_t off, uint64_t len)
 {
 	struct store *s = ch->v->store;
-	uint64_t first = off / BLOCK_SIZE, end = (off + len - 1) / BLOCK_SIZE + 1;
-	uint64_t used = (m->size + BLOCK_SIZE - 1) / BLOCK_SIZE;
+	uint64_t page, count, end, used = geometry_page((m->size + BLOCK_SIZE - 1) / BLOCK_SIZE);
 
 	if (!store_may_write_home(s, o->number))
 		return -EAGAIN;
-	int r = store_allocate(s, o->number, geometry_page(first), geometry_page(end - 1) + 1 - geometry_page(first));
+	pages_of(off / BLOCK_SIZE, (off + len - 1) / BLOCK_SIZE + 1, &page, &count);
+	used = used > page ? used : page;
+	store_allocated(s, o->number, used, &end);
+	int r = store_allocate(s, o->number, page, count);
 
-	if (r == 0) {
-		note_allocated(o, first, end);
-	} else { /* what it took before it failed, as far as nothing else is there */
-		used = used > o->allocated_end ? used : o->allocated_end;
-		store_give_back(s, o->number, geometry_page(used > first ? used : first));
-	}
+	if (r < 0) /* what it took before it failed, as far as nothing else is there */
+		store_give_back(s, o->number, used > end ? used : end);
 	return r;
 }
 

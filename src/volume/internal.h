@@ -113,9 +113,7 @@ struct object {
 	size_t bytes;    /* of entries, kept pages and attributes, as counted in the cache; cache_lock */
 	uint8_t *xattrs; /* the companion's content, once loaded */
 	size_t xattrs_len;
-	uint64_t allocated,
-		allocated_end; /* blocks with space below, taken by fallocate since it was loaded; object lock */
-	uint64_t last_seq;     /* of the last commit that touched it */
+	uint64_t last_seq; /* of the last commit that touched it */
 
 	pthread_mutex_t page_lock;
 	struct map pages;                /* verified tag and map pages: page + 1 -> 4096 bytes */

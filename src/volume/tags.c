@@ -367,7 +367,6 @@ int tags_release(struct change *ch, struct object *o, uint64_t from, uint64_t to
 
 	if (from >= to)
 		return 0;
-	o->allocated = o->allocated_end = 0;
 	if (from == 0 && to == UINT64_MAX) { /* all: nothing of the tree need be read */
 		m->height = 0;
 		m->blocks = 0;

@@ -260,7 +260,8 @@ static int looks_lost(struct volume *v, struct object *o, uint64_t page, bool *r
 	return r;
 }
 
-/* A page that went home directly and was not synced may not have got there: then it is a hole again. */
+/* A page that went home directly and was not synced may not have got there: then it is a hole again. One that seems to be there
+ * is written again: after a sync that failed the backing file system shows what it could not write. */
 static int verify_unsynced(void *arg, uint64_t number, uint64_t page)
 {
 	struct volume *v = arg;
@@ -286,6 +287,8 @@ static int verify_unsynced(void *arg, uint64_t number, uint64_t page)
 			   "zeros",
 			   number, block);
 		r = make_hole(v, o, block);
+	} else if (r == 0 && !v->read_only) {
+		r = store_write_again(v->store, number, page, 1);
 	}
 	object_put(v, o);
 	return r;
@@ -339,6 +342,7 @@ static int remove_unborn(void *arg, uint64_t number)
 
 	if (r < 0 || memcmp(page, none, sizeof(none)) != 0)
 		return r;
+	log_notice("object %" PRIu64 ": new data without an object that the log knows; removed", number);
 	r = change_begin(v, &ch, 0, ROOM_REMOVAL);
 	if (r == 0)
 		r = txn_remove(&ch.t, number);

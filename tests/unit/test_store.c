@@ -241,6 +241,43 @@ Test(store, headers_share_a_file)
 	stop_clean();
 }
 
+/* What somebody put in the place of a file is put aside, and stops neither writing home nor recovery. */
+Test(store, no_regular_file)
+{
+	struct stat there;
+	struct txn t;
+
+	open_clean();
+	write_page(1, 0, 1, 100);
+	rotate();
+	cr_assert_eq(store_checkpoint(st), 0);
+	cr_assert_eq(mkdirat(backing, "objects/000/002", 0700), 0);
+	cr_assert_eq(mkfifoat(backing, "objects/000/003", 0600), 0);
+	cr_assert_eq(symlinkat("/nothing", backing, "objects/000/004"), 0);
+	cr_assert_eq(mkdirat(backing, "objects/000/005", 0700), 0);
+	for (unsigned i = 2; i < 5; i++)
+		write_page(i, 3, i, BLOCK_SIZE);
+	begin(&t, 1);
+	txn_remove(&t, 5);
+	commit(&t);
+	rotate();
+	cr_assert_eq(store_checkpoint(st), 0);
+	for (unsigned i = 2; i < 5; i++)
+		expect_page(i, 3, i, BLOCK_SIZE);
+	cr_assert_eq(fstatat(backing, "objects/000/003.aside", &there, AT_SYMLINK_NOFOLLOW), 0);
+	cr_assert(S_ISFIFO(there.st_mode));
+	cr_assert_eq(mkfifoat(backing, "objects/000/006", 0600), 0);
+	write_page(6, 1, 6, BLOCK_SIZE);
+	die();
+	recover();
+	expect_page(6, 1, 6, BLOCK_SIZE);
+	stop_clean();
+	open_clean();
+	for (unsigned i = 2; i < 5; i++)
+		expect_page(i, 3, i, BLOCK_SIZE);
+	stop_clean();
+}
+
 /* Pages that went home directly are there, unsynced until they are synced, and doubted by a replay until then. */
 static uint64_t doubted[8];
 static unsigned doubted_count;
