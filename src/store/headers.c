@@ -80,13 +80,14 @@ int headers_mark(struct home *h, uint64_t base, bool marks[static FOLDER_OBJECTS
 	off_t at = 0;
 
 	while (r == 0 && (at = lseek(f->fd, at, SEEK_DATA)) >= 0) {
-		size_t first = (size_t)at / BLOCK_SIZE, got;
+		size_t first = (size_t)at / BLOCK_SIZE, got = 0;
 
 		if (first >= FOLDER_OBJECTS)
 			break;
 		at = (off_t)(first * BLOCK_SIZE);
 		r = pread_all(f->fd, pages, AT_ONCE * BLOCK_SIZE, at, &got);
-		for (size_t i = 0; r == 0 && i < got / BLOCK_SIZE && first + i < FOLDER_OBJECTS; i++)
+		memset(pages + got, 0, AT_ONCE * BLOCK_SIZE - got); /* what a part of a page lacks reads as zeros */
+		for (size_t i = 0; r == 0 && i * BLOCK_SIZE < got && first + i < FOLDER_OBJECTS; i++)
 			marks[first + i] = marks[first + i] || !is_zeros(pages + i * BLOCK_SIZE);
 		at += AT_ONCE * BLOCK_SIZE;
 	}
