@@ -272,8 +272,12 @@ static void check_structure(struct fsck *f)
 	while (f->dir_count && f->error == 0)
 		check_dir(f, f->dirs[--f->dir_count]);
 	check_links(f);
-	if (f->error == 0)
-		f->error = store_each_home(f->v->store, 0, UINT64_MAX, check_home, f);
+	int r = f->error ? 0 : store_each_home(f->v->store, 0, UINT64_MAX, check_home, f);
+
+	if (r == -ENOMEM)
+		f->error = r;
+	else if (r < 0)
+		say(f, "objects without a name cannot all be found: %s", strerror(-r));
 }
 
 int volume_fsck(struct volume *v, bool data, fsck_report *report, void *arg, struct fsck_result *ret)
