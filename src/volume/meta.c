@@ -161,7 +161,7 @@ int meta_decode(const uint8_t page[static BLOCK_SIZE], uint64_t number, const st
 	if (get_le16(page + 8) != FORMAT_VERSION)
 		return damaged(number, "the header has an unknown format version");
 	if (get_le64(page + 24) != number)
-		return damaged(number, "the file belongs to another object");
+		return damaged(number, "the header belongs to another object");
 	if (len < BODY_FIXED || len > BODY_MAX || len % BODY_STEP)
 		return damaged(number, "the header's length is wrong");
 
