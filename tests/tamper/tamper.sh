@@ -49,7 +49,7 @@ object() {
 header() {
 	local number
 	number=$(stat -c %i "$mnt/$1")
-	printf '%s/objects/%03x/headers %d' "$b" $((number >> 12)) $(((number & 4095) * 4096))
+	printf '%s/objects/%03x/headers %d\n' "$b" $((number >> 12)) $(((number & 4095) * 4096))
 }
 # flip FILE OFFSET: changes a byte.
 flip() {
