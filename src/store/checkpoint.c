@@ -235,16 +235,11 @@ static int sync_file(struct store *s, uint64_t file)
 	return r;
 }
 
-static int sync_objects(struct store *s, struct dirty_object **objects, size_t count)
+/* Files, headers and names, folder by folder. */
+static int sync_folders(struct store *s, struct dirty_object **objects, size_t count)
 {
 	int r = 0;
 
-	if (count > SYNC_EACH_MAX || s->home.order_free) {
-		r = syncfs(s->backing_fd) < 0 ? -errno : 0;
-		for (size_t i = 0; r == 0 && i < count; i++)
-			home_name_synced(&s->home, objects[i]->number);
-		return r;
-	}
 	for (size_t i = 0, end; r == 0 && i < count; i = end) {
 		end = folder_end(objects, i, count);
 		for (size_t j = i; r == 0 && j < end; j++)
@@ -257,8 +252,26 @@ static int sync_objects(struct store *s, struct dirty_object **objects, size_t c
 		if (r == -ENOENT) /* a folder that is not there: none of them has a file */
 			r = 0;
 	}
+	return r;
+}
+
+static int sync_objects(struct store *s, struct dirty_object **objects, size_t count)
+{
+	AUTO_FREE bool *is_new = malloc((count + 1) * sizeof(*is_new));
+	int r;
+
+	if (!is_new)
+		return -ENOMEM;
+	/* A file that is made meanwhile, by a direct write to an object of which only the header goes home, stays new. */
+	for (size_t i = 0; i < count; i++)
+		is_new[i] = home_name_is_new(&s->home, objects[i]->number);
+	if (count > SYNC_EACH_MAX || s->home.order_free)
+		r = syncfs(s->backing_fd) < 0 ? -errno : 0;
+	else
+		r = sync_folders(s, objects, count);
 	for (size_t i = 0; r == 0 && i < count; i++)
-		home_name_synced(&s->home, objects[i]->number);
+		if (is_new[i])
+			home_name_synced(&s->home, objects[i]->number);
 	return r;
 }
 

@@ -212,7 +212,9 @@ int store_sync_log(struct store *s, uint64_t seq)
 
 static int sync_name_if_new(struct store *s, uint64_t object)
 {
-	int r = home_name_is_new(&s->home, object) ? home_sync_name(&s->home, object) : 0;
+	if (!home_name_is_new(&s->home, object))
+		return 0;
+	int r = home_sync_name(&s->home, object);
 
 	if (r == 0)
 		home_name_synced(&s->home, object);
