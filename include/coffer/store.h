@@ -70,6 +70,7 @@ struct txn {
 	size_t page_count, page_size;
 	size_t reserved;
 	enum room room;
+	bool writes_home; /* store_write_home was called */
 };
 /* Reserves room in the log for `payload` bytes (pages and frames together); waits for a checkpoint if need be, or says -EAGAIN
  * to the background thread, which makes them. */
@@ -102,7 +103,7 @@ void store_prefetch(struct store *s, uint64_t object, uint64_t page, unsigned co
 bool store_exists(struct store *s, uint64_t object); /* whether it has a file or pages in memory */
 /* Writes new pages home at once, outside the log. Never a header (page 0); only pages that are holes in every state a crash
  * may leave: store_may_write_home says whether that is known of the object. Followed by a commit that names them txn_unsynced. */
-int store_write_home(struct store *s, uint64_t object, uint64_t page, unsigned count, const uint8_t *data);
+int store_write_home(struct txn *t, uint64_t object, uint64_t page, unsigned count, const uint8_t *data);
 /* Writes pages home that are there already: what a failed sync left in memory alone looks as if it were on the disk. */
 int store_write_again(struct store *s, uint64_t object, uint64_t page, unsigned count);
 bool store_may_write_home(struct store *s, uint64_t object);

@@ -302,6 +302,7 @@ static enum exit_code run(struct daemon *d)
 	stopping_signals(&set);
 	pthread_sigmask(SIG_BLOCK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN); /* EFBIG will do */
 	prepare_resources();
 	if (backing_open(d->request->backing, &d->backing_fd, d->backing) < 0) {
 		code = EXIT_NOT_A_VOLUME;

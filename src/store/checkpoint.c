@@ -230,7 +230,7 @@ static int sync_file(struct store *s, uint64_t file)
 
 	if (r < 0)
 		return r == -ENOENT ? 0 : r; /* nothing of it is home, or it was removed meanwhile */
-	r = fdatasync(f->fd) < 0 ? -errno : 0;
+	r = store_sync_home(s, f->fd, fdatasync);
 	home_put(&s->home, f);
 	return r;
 }
@@ -266,7 +266,7 @@ static int sync_objects(struct store *s, struct dirty_object **objects, size_t c
 	for (size_t i = 0; i < count; i++)
 		is_new[i] = home_name_is_new(&s->home, objects[i]->number);
 	if (count > SYNC_EACH_MAX || s->home.order_free)
-		r = syncfs(s->backing_fd) < 0 ? -errno : 0;
+		r = store_sync_home(s, s->backing_fd, syncfs);
 	else
 		r = sync_folders(s, objects, count);
 	for (size_t i = 0; r == 0 && i < count; i++)
@@ -459,11 +459,7 @@ static void keeper_checkpoint(struct store *s)
 		/* Most of the log is synced before anybody has to wait for it. */
 		if (store_sync_all(s) < 0)
 			return;
-		pthread_mutex_lock(&s->log_lock);
-		int r = store_rotate(s);
-
-		pthread_mutex_unlock(&s->log_lock);
-		if (r < 0)
+		if (store_rotate(s) < 0)
 			return;
 	}
 	(void)store_checkpoint(s); /* has said what went wrong */

@@ -15,7 +15,7 @@
 
 #include "internal.h"
 
-enum { OPEN_MIN_FILES = 128, OPEN_MAX_FILES = 8192, PATH_SIZE = 32, PAGES_AT_ONCE = 1024 };
+enum { OPEN_MIN_FILES = 16, OPEN_MAX_FILES = 8192, PATH_SIZE = 32, PAGES_AT_ONCE = 1024 };
 
 static void object_dir(uint64_t object, char out[static PATH_SIZE])
 {

@@ -1,7 +1,8 @@
 /* What the store's files share. Nothing here crosses the layer.
  *
  * Locks, in this order:
- *   sync_lock   one store_sync at a time
+ *   home_sync_lock  one sync of what is home at a time
+ *   sync_lock   one sync of the log at a time
  *   log_lock    the log's position, the current generation's identity, reservations, the orphans
  *   overlay_lock (rwlock)  the pages and lists of both generations
  *   home_lock   the table of open home files
@@ -215,7 +216,8 @@ struct store {
 	uint64_t max_pages;
 	size_t max_payload; /* bytes; does not change while the store is active */
 
-	pthread_mutex_t sync_lock;
+	pthread_mutex_t sync_lock, home_sync_lock;
+	atomic_uint writing_home;         /* transactions that have, and are not yet committed */
 	atomic_uint_fast64_t durable_seq; /* every chunk up to it is durable */
 
 	pthread_mutex_t log_lock;
@@ -249,7 +251,10 @@ struct store {
 };
 int store_checkpoint(struct store *s);             /* writes `frozen` home; called by one thread at a time */
 int store_sync_log(struct store *s, uint64_t seq); /* makes the log durable up to `seq` */
-int store_rotate(struct store *s);                 /* current becomes frozen; log_lock held, frozen is NULL */
+/* fdatasync or syncfs of what went home. A failure is the store's (-EIO), but for a full disk where all that it covered is in the
+ * log and written again. */
+int store_sync_home(struct store *s, int fd, int (*sync)(int fd));
+int store_rotate(struct store *s); /* current, made durable, becomes frozen; frozen is NULL */
 void store_fail(struct store *s, const char *what, int error);
 int store_append_locked(struct store *s, const struct frame *frames, size_t count, uint64_t *ret_seq);
 bool has_release(const struct store *s, uint64_t object); /* that may still be replayed; log_lock held */

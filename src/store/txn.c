@@ -385,6 +385,8 @@ void store_abort(struct txn *t)
 		s->reserved -= t->reserved;
 		pthread_mutex_unlock(&s->log_lock);
 	}
+	if (t->writes_home)
+		atomic_fetch_sub(&s->writing_home, 1);
 	free(t->frames);
 	free(t->pages);
 	*t = (struct txn){ 0 };

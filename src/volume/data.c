@@ -101,7 +101,7 @@ ssize_t volume_read(struct volume *v, uint64_t number, uint64_t off, size_t len,
 static int write_new(struct change *ch, struct object *o, uint64_t first, unsigned count, const uint8_t *cipher)
 {
 	uint64_t page = geometry_page(first);
-	int r = store_write_home(ch->v->store, o->number, page, count, cipher);
+	int r = store_write_home(&ch->t, o->number, page, count, cipher);
 
 	return r < 0 ? r : txn_unsynced(&ch->t, o->number, page, count);
 }

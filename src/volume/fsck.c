@@ -17,10 +17,42 @@ struct fsck {
 	struct map links; /* number -> (void *)(names found + 1) */
 	uint64_t *dirs;   /* still to be walked */
 	size_t dir_count, dir_room;
-	int error; /* of the check itself */
+	int error;   /* of the check itself */
+	bool silent; /* names_lock is held: what is found is told later, since who listens may be slow */
+	struct finding {
+		struct finding *next;
+		char line[512];
+	} * findings, **last_finding;
 };
 
 static void say(struct fsck *f, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+static void tell(struct fsck *f, const char *line)
+{
+	struct finding *n = f->silent ? calloc(1, sizeof(*n)) : NULL;
+
+	if (!f->silent) {
+		f->report(f->arg, line);
+	} else if (!n) {
+		f->error = -ENOMEM;
+	} else {
+		snprintf(n->line, sizeof(n->line), "%s", line);
+		*f->last_finding = n;
+		f->last_finding = &n->next;
+	}
+}
+
+static void tell_all(struct fsck *f)
+{
+	f->silent = false;
+	while (f->findings) {
+		struct finding *next = f->findings->next;
+
+		tell(f, f->findings->line);
+		free(f->findings);
+		f->findings = next;
+	}
+}
 
 static void say(struct fsck *f, const char *fmt, ...)
 {
@@ -30,7 +62,7 @@ static void say(struct fsck *f, const char *fmt, ...)
 	va_start(args, fmt);
 	vsnprintf(line, sizeof(line), fmt, args);
 	va_end(args);
-	f->report(f->arg, line);
+	tell(f, line);
 	f->result->errors++;
 }
 
@@ -224,7 +256,7 @@ static int check_home(void *arg, uint64_t number)
 
 	pthread_mutex_unlock(&f->v->cache_lock);
 	snprintf(line, sizeof(line), "object %" PRIu64 ": has no name%s", number, held ? "; it is open" : "");
-	f->report(f->arg, line);
+	tell(f, line);
 	f->result->orphans++;
 	return 0;
 }
@@ -282,14 +314,16 @@ static void check_structure(struct fsck *f)
 
 int volume_fsck(struct volume *v, bool data, fsck_report *report, void *arg, struct fsck_result *ret)
 {
-	struct fsck f = { .v = v, .report = report, .arg = arg, .result = ret };
+	struct fsck f = { .v = v, .report = report, .arg = arg, .result = ret, .silent = true };
 	size_t pos = 0;
 	uint64_t number;
 
 	*ret = (struct fsck_result){ 0 };
+	f.last_finding = &f.findings;
 	pthread_rwlock_rdlock(&v->names_lock);
 	check_structure(&f);
 	pthread_rwlock_unlock(&v->names_lock);
+	tell_all(&f);
 	while (data && f.error == 0 && map_next(&f.links, &pos, &number))
 		check_data(&f, number);
 	map_free(&f.links);

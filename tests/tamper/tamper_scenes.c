@@ -118,7 +118,7 @@ static const struct scene folders[] = {
 	{ "files planted",
 	  "touch x objects/x objects/000/x objects/000/0000 objects/0000 log/x log/segment2; mkdir objects/zzz "
 	  "objects/000/zzz objects/-1 log/y; ln -s / objects/000/000; mkfifo objects/000/fifo objects/y",
-	  HARMLESS, 1 },
+	  HARMLESS, 0 },
 	{ "copies planted",
 	  "cp -a objects/000/005 objects/000/fff; mkdir objects/fff; cp -a objects/000/005 objects/fff/005; "
 	  "cp -a objects/000/001 objects/000/ffe; cp -a objects/000/001 objects/000/000; "

@@ -201,9 +201,11 @@ WRAP(syncfs)
 static void write_directly(void)
 {
 	uint8_t data[BLOCK_SIZE];
+	struct txn t = { .store = st };
 
 	fill(data, BLOCK_SIZE, 9);
-	cr_assert_eq(store_write_home(st, 20, 5, 1, data), 0);
+	cr_assert_eq(store_write_home(&t, 20, 5, 1, data), 0);
+	store_abort(&t);
 }
 
 /* Only the header of an object goes home, and its own file is made by a direct write just then: its name is not durable by that
@@ -360,7 +362,7 @@ static void write_direct(uint64_t object, uint64_t page, unsigned count)
 		fill(data + (size_t)i * BLOCK_SIZE, BLOCK_SIZE, (unsigned)page + i);
 	cr_assert(store_may_write_home(st, object));
 	begin(&t, count);
-	cr_assert_eq(store_write_home(st, object, page, count, data), 0);
+	cr_assert_eq(store_write_home(&t, object, page, count, data), 0);
 	txn_unsynced(&t, object, page, count);
 	commit(&t);
 	for (unsigned i = 0; i < count; i++)
@@ -593,7 +595,7 @@ static void random_direct(unsigned step)
 	model[o][p] = (struct expected){ .known = true, .seed = step, .used = BLOCK_SIZE };
 	fill(data, BLOCK_SIZE, step);
 	begin(&t, 1);
-	cr_assert_eq(store_write_home(st, numbers[o], p, 1, data), 0);
+	cr_assert_eq(store_write_home(&t, numbers[o], p, 1, data), 0);
 	txn_unsynced(&t, numbers[o], p, 1);
 	commit(&t);
 }
