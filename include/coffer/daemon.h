@@ -44,6 +44,8 @@ void mount_options_init(struct mount_options *o, const struct config *c);
 int mount_options_parse(struct mount_options *o, const char *list);
 
 /* ---- starting ---- */
+/* Call first in main: keys may pass through any command. No core dumps, and no other process of the user looks into this one. */
+int keep_private(void);
 struct mount_request {
 	const char *backing, *mountpoint; /* as given */
 	const struct config *config;

@@ -70,10 +70,13 @@ struct txn {
 	size_t page_count, page_size;
 	size_t reserved;
 	enum room room;
+	bool writes_home; /* store_write_home was called */
 };
 /* Reserves room in the log for `payload` bytes (pages and frames together); waits for a checkpoint if need be, or says -EAGAIN
  * to the background thread, which makes them. */
 int store_begin(struct store *s, struct txn *t, size_t payload, enum room room);
+/* Gives up the space that is kept for such a time. False: there was none. */
+bool store_give_reserve(struct store *s);
 /* After -ENOSPC: waits until what was removed is given back to the disk. False: nothing was, trying again is of no use. No
  * transaction may be open, no lock held. */
 bool store_reclaim(struct store *s);
@@ -95,15 +98,24 @@ void store_abort(struct txn *t); /* ends it without a trace; harmless after stor
 /* ---- pages ---- */
 /* Reads `count` pages into `buf`; what the file lacks reads as zeros. The caller keeps writers of the object out. */
 int store_read(struct store *s, uint64_t object, uint64_t page, unsigned count, uint8_t *buf);
-/* Has the backing file system read an object's header ahead, without waiting for it. */
-void store_prefetch(struct store *s, uint64_t object);
+/* Has the backing file system read pages ahead, without waiting for them; with a header (page 0) its neighbours' too. */
+void store_prefetch(struct store *s, uint64_t object, uint64_t page, unsigned count);
 bool store_exists(struct store *s, uint64_t object); /* whether it has a file or pages in memory */
-/* Writes new pages home at once, outside the log. Only pages that are holes in every state a crash may leave:
- * store_may_write_home says whether that is known of the object. Followed by a commit that names them txn_unsynced. */
-int store_write_home(struct store *s, uint64_t object, uint64_t page, unsigned count, const uint8_t *data);
+/* Writes new pages home at once, outside the log. Never a header (page 0); only pages that are holes in every state a crash
+ * may leave: store_may_write_home says whether that is known of the object. Followed by a commit that names them txn_unsynced. */
+int store_write_home(struct txn *t, uint64_t object, uint64_t page, unsigned count, const uint8_t *data);
+/* Writes pages home that are there already: what a failed sync left in memory alone looks as if it were on the disk. */
+int store_write_again(struct store *s, uint64_t object, uint64_t page, unsigned count);
 bool store_may_write_home(struct store *s, uint64_t object);
 /* Allocates backing space (fallocate). -EOPNOTSUPP where the backing file system cannot. */
 int store_allocate(struct store *s, uint64_t object, uint64_t page, uint64_t count);
+/* How many pages from `page` on have space that a write needs no more of; *ret_end: where the last such page ends, 0: none. */
+uint64_t store_allocated(struct store *s, uint64_t object, uint64_t page, uint64_t *ret_end);
+/* Gives back what was allocated from a page on, where nothing was written. */
+void store_give_back(struct store *s, uint64_t object, uint64_t page);
+/* Waits until what was released of an object is given back to the disk: what is allocated before would go with it. -ENOSPC: the
+ * disk is full. No transaction may be open, no lock held. */
+int store_settle_releases(struct store *s, uint64_t object);
 
 /* Makes all commits up to `seq` (0: all so far) durable, and the object's directly written pages with them (0: no object). */
 int store_sync(struct store *s, uint64_t object, uint64_t seq);
@@ -112,6 +124,7 @@ int store_sync_data(struct store *s, uint64_t object);
 int store_sync_all(struct store *s);
 
 int store_statfs(struct store *s, struct statvfs *ret);
+bool store_has_room(struct store *s);            /* on the disk, for a transaction of any size */
 uint64_t store_max_pages(const struct store *s); /* of one object's file */
 size_t store_max_payload(const struct store *s); /* of one transaction, bytes */
 bool store_failed(const struct store *s);

@@ -3,6 +3,7 @@
 #define COFFER_UTIL_H
 
 #include <endian.h>
+#include <errno.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -12,6 +13,12 @@
 #include <sys/types.h>
 #include <sys/uio.h>
 #include <unistd.h>
+
+/* Whether an error means that the disk, or the share of it that one may have, is full. */
+static inline bool is_full(int r)
+{
+	return r == -ENOSPC || r == -EDQUOT;
+}
 
 /* One line each. */
 /* clang-format off */

@@ -34,6 +34,7 @@ struct volume;
 struct attr {
 	struct stat st; /* st_ino is the object number; st_blksize 4096; st_blocks of 512 bytes as held by data */
 	bool locked; /* by volume_lookup only: its scope is locked, and nothing but its type and link count is known */
+	struct timespec btime; /* when it was made */
 };
 
 struct caller {
@@ -118,7 +119,8 @@ int volume_readlink(struct volume *v, uint64_t object, char *buf, size_t size); 
 
 /* Sizes: `size` 0 asks for the length needed; -ERANGE if it does not fit; -ENODATA no such attribute. */
 ssize_t volume_getxattr(struct volume *v, uint64_t object, const char *name, void *buf, size_t size);
-ssize_t volume_listxattr(struct volume *v, uint64_t object, char *buf, size_t size);
+/* `trusted`: with the names in trusted., which are for root alone. */
+ssize_t volume_listxattr(struct volume *v, uint64_t object, bool trusted, char *buf, size_t size);
 int volume_setxattr(struct volume *v, uint64_t object, const char *name, const void *value, size_t size, int flags,
 		    bool kill_sgid);
 int volume_removexattr(struct volume *v, uint64_t object, const char *name);
@@ -133,6 +135,8 @@ int volume_seek(struct volume *v, uint64_t object, uint64_t off, int whence, uin
 int volume_fsync(struct volume *v, uint64_t object);
 int volume_sync(struct volume *v);
 int volume_statfs(struct volume *v, struct statvfs *ret);
+/* For a large write of new data; waits for what was removed to be given back. */
+bool volume_has_room(struct volume *v);
 
 /* ---- seeing in ---- */
 struct volume_status {

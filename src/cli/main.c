@@ -26,6 +26,10 @@ int main(int argc, char **argv)
 	static char name[32];
 
 	process_title_start(argc, argv);
+	if (keep_private() < 0) {
+		fprintf(stderr, "coffer: cannot switch core dumps off\n");
+		return EXIT_OTHER;
+	}
 	if (argc < 2) {
 		print_help(stderr);
 		return EXIT_USAGE;

@@ -1,9 +1,11 @@
 /* The daemon's life: settings are there; now volume, session, control socket; serve; and everything back in reverse. */
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <time.h>
 
@@ -326,10 +328,24 @@ static enum exit_code stop(struct daemon *d, enum exit_code code)
 	/* Whatever is still mounted is dead now. */
 	helper_unmount(&d->helper, true);
 	helper_end(&d->helper);
-	control_free(d->control, r);
 	if (d->backing_fd >= 0)
 		close(d->backing_fd);
+	control_free(d->control, r); /* who hears that it is over may take the backing directory's file system away */
 	return code;
+}
+
+/* Objects' files are kept open, as many as half of the descriptors that we may have; threads' heaps grow in steps that are not
+ * a system call each. */
+static void prepare_resources(void)
+{
+	enum { HEAP_STEP = 1 << 20 };
+	struct rlimit files;
+
+	if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
+		files.rlim_cur = files.rlim_max;
+		(void)setrlimit(RLIMIT_NOFILE, &files);
+	}
+	(void)mallopt(M_TOP_PAD, HEAP_STEP);
 }
 
 static enum exit_code run(struct daemon *d)
@@ -342,14 +358,12 @@ static enum exit_code run(struct daemon *d)
 	stopping_signals(&set);
 	pthread_sigmask(SIG_BLOCK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN);
-	r = keep_private();
-	if (r < 0) {
-		log_error("cannot switch core dumps off: %s", strerror(-r));
+	signal(SIGXFSZ, SIG_IGN); /* EFBIG will do */
+	prepare_resources();
+	if (backing_open(d->request->backing, &d->backing_fd, d->backing) < 0) {
+		code = EXIT_NOT_A_VOLUME;
 		goto out;
 	}
-	code = EXIT_NOT_A_VOLUME;
-	if (backing_open(d->request->backing, &d->backing_fd, d->backing) < 0)
-		goto out;
 	code = check_mountpoint(d);
 	if (code != EXIT_DONE)
 		goto out;

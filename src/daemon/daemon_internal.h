@@ -32,8 +32,6 @@ void leave_terminal(void);
 void process_title_set(const char *title);
 
 /* ---- confinement ---- */
-/* No core dumps, and no other process of the user looks into this one. */
-int keep_private(void);
 /* For good, for this thread and those it starts: no new privileges, files only below the given directories, system calls only
  * those that serving needs; with settings for KMIP also what finding and asking key servers takes. Key files are opened by the
  * helper. What the kernel cannot do is left out and logged. */

@@ -200,7 +200,9 @@ int helper_start(struct helper *h, const char *mountpoint, const struct fs_optio
 	signal(SIGINT, SIG_IGN);
 	signal(SIGTERM, SIG_IGN);
 	signal(SIGHUP, SIG_IGN);
-	close(pair[0]);
+	/* Nothing is in use because the helper has it open. */
+	close_range(3, (unsigned)pair[1] - 1, 0);
+	close_range((unsigned)pair[1] + 1, ~0U, 0);
 	s.fd = pair[1];
 	s.mountpoint = mountpoint;
 	process_title_set("coffer-helper");

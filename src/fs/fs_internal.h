@@ -15,6 +15,7 @@
 #include <stdint.h>
 
 #include <coffer/fs.h>
+#include <coffer/map.h>
 #include <coffer/util.h>
 
 enum {
@@ -32,15 +33,19 @@ struct fs {
 	atomic_bool uses_uring;
 	atomic_uint_fast64_t changes;
 
-	pthread_t seeker; /* seek.c */
-	bool seeker_runs;
-	pthread_mutex_t seek_lock; /* protects what follows */
-	pthread_cond_t seek_wake;
-	struct seek *seeks;
-	bool seek_stop;
+	pthread_t notifier; /* notify.c */
+	bool notifier_runs;
+	pthread_mutex_t notify_lock; /* protects what follows */
+	pthread_cond_t notify_wake;
+	struct notice *notices;
+	bool notify_stop;
+	struct map starved; /* object -> (void *)1: what was written back found no room */
 };
-int seeker_start(struct fs *f); /* does nothing without write-back */
-void seeker_stop(struct fs *f); /* after the connection's end: what it waits for is over then */
+int notifier_start(struct fs *f); /* does nothing without write-back */
+void notifier_stop(struct fs *f); /* after the connection's end: what it waits for is over then */
+/* What the kernel wrote back of an object found no room: it is made to ask before it takes more. */
+void note_starved(struct fs *f, uint64_t object);
+bool is_starved(struct fs *f, uint64_t object); /* and there is still no room */
 
 /* One per thread that answers requests; made when the first one comes, freed with the thread. */
 struct worker {
@@ -60,6 +65,7 @@ void reply_entry(fuse_req_t req, struct fs *f, int r, const struct attr *a);
 void reply_lookup(fuse_req_t req, struct fs *f, int r, const struct attr *a); /* -ENOENT is remembered by the kernel */
 void reply_create(fuse_req_t req, struct fs *f, int r, const struct attr *a, const struct fuse_file_info *fi);
 void reply_attr(fuse_req_t req, int r, const struct attr *a);
+void reply_statx(fuse_req_t req, int r, const struct attr *a);
 void reply_data(fuse_req_t req, ssize_t r, const char *data); /* `r` bytes, or -errno */
 /* An xattr or the list of them: `size` is what the caller had room for, 0 asks for the length only. */
 void reply_xattr(fuse_req_t req, ssize_t r, const char *data, size_t size);
@@ -92,6 +98,7 @@ void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t n
 	       unsigned flags);
 
 void op_getattr(fuse_req_t req, fuse_ino_t object, struct fuse_file_info *fi);
+void op_statx(fuse_req_t req, fuse_ino_t object, int flags, int mask, struct fuse_file_info *fi);
 void op_setattr(fuse_req_t req, fuse_ino_t object, struct stat *st, int to_set, struct fuse_file_info *fi);
 void op_readlink(fuse_req_t req, fuse_ino_t object);
 void op_statfs(fuse_req_t req, fuse_ino_t object);

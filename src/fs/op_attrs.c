@@ -1,4 +1,6 @@
 /* Operations on attributes. */
+#include <errno.h>
+
 #include "fs_internal.h"
 
 void op_getattr(fuse_req_t req, fuse_ino_t object, struct fuse_file_info *fi)
@@ -6,8 +8,20 @@ void op_getattr(fuse_req_t req, fuse_ino_t object, struct fuse_file_info *fi)
 	struct fs *f = enter_plain(req);
 	struct attr a;
 
+	/* With a file in hand the kernel asks before it takes a write, never for stat. */
+	reply_attr(req, fi && is_starved(f, object) ? -ENOSPC : volume_getattr(f->volume, object, &a), &a);
+}
+
+/* Asked for what getattr does not tell: when the object was made. */
+void op_statx(fuse_req_t req, fuse_ino_t object, int flags, int mask, struct fuse_file_info *fi)
+{
+	struct fs *f = enter_plain(req);
+	struct attr a;
+
+	(void)flags;
+	(void)mask;
 	(void)fi;
-	reply_attr(req, volume_getattr(f->volume, object, &a), &a);
+	reply_statx(req, volume_getattr(f->volume, object, &a), &a);
 }
 
 static unsigned attr_set_of(int to_set)

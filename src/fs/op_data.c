@@ -36,14 +36,18 @@ void op_read(fuse_req_t req, fuse_ino_t object, size_t size, off_t off, struct f
 void op_write(fuse_req_t req, fuse_ino_t object, const char *data, size_t size, off_t off, struct fuse_file_info *fi)
 {
 	struct fs *f = enter_change(req);
-
+	bool written_back = fi->writepage;
 	enum kill_ids kill;
 
-	if (fi->writepage) /* without the write-back cache the kernel leaves the times to us */
+	if (written_back) /* without the write-back cache the kernel leaves the times to us */
 		kill = f->writeback ? WRITTEN_BACK : KEEP_PRIVILEGES;
 	else
 		kill = kill_ids_of(req, f->volume, object, fi->kill_suidgid);
-	reply_written(req, volume_write(f->volume, object, (uint64_t)off, size, data, kill), size);
+	int r = volume_write(f->volume, object, (uint64_t)off, size, data, kill);
+
+	reply_written(req, r, size);
+	if (written_back && is_full(r))
+		note_starved(f, object);
 }
 
 void op_fallocate(fuse_req_t req, fuse_ino_t object, int mode, off_t off, off_t len, struct fuse_file_info *fi)

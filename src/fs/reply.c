@@ -4,6 +4,8 @@
  * in the meantime), the reference is given back here.
  */
 #include <errno.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 
 #include "fs_internal.h"
 
@@ -93,6 +95,38 @@ void reply_attr(fuse_req_t req, int r, const struct attr *a)
 		reply_result(req, r);
 	else
 		fuse_reply_attr(req, &a->st, VALID_SECONDS);
+}
+
+static struct statx_timestamp statx_time(struct timespec t)
+{
+	return (struct statx_timestamp){ .tv_sec = t.tv_sec, .tv_nsec = (uint32_t)t.tv_nsec };
+}
+
+void reply_statx(fuse_req_t req, int r, const struct attr *a)
+{
+	if (r < 0) {
+		reply_result(req, r);
+		return;
+	}
+	struct statx x = {
+		.stx_mask = STATX_BASIC_STATS | STATX_BTIME,
+		.stx_ino = a->st.st_ino,
+		.stx_mode = (uint16_t)a->st.st_mode,
+		.stx_nlink = (uint32_t)a->st.st_nlink,
+		.stx_uid = a->st.st_uid,
+		.stx_gid = a->st.st_gid,
+		.stx_rdev_major = major(a->st.st_rdev),
+		.stx_rdev_minor = minor(a->st.st_rdev),
+		.stx_size = (uint64_t)a->st.st_size,
+		.stx_blksize = (uint32_t)a->st.st_blksize,
+		.stx_blocks = (uint64_t)a->st.st_blocks,
+		.stx_atime = statx_time(a->st.st_atim),
+		.stx_mtime = statx_time(a->st.st_mtim),
+		.stx_ctime = statx_time(a->st.st_ctim),
+		.stx_btime = statx_time(a->btime),
+	};
+
+	fuse_reply_statx(req, 0, &x, VALID_SECONDS);
 }
 
 void reply_data(fuse_req_t req, ssize_t r, const char *data)

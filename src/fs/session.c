@@ -64,6 +64,7 @@ static const struct fuse_lowlevel_ops operations = {
 	.forget = op_forget,
 	.forget_multi = op_forget_multi,
 	.getattr = op_getattr,
+	.statx = op_statx,
 	.setattr = op_setattr,
 	.readlink = op_readlink,
 	.mknod = op_mknod,
@@ -234,7 +235,7 @@ int fs_new(struct volume *v, int fd, const struct fs_options *o, struct fs **ret
 		goto out;
 	}
 	fd = -1;
-	r = seeker_start(f);
+	r = notifier_start(f);
 	if (r < 0)
 		goto out;
 	*ret = f;
@@ -277,14 +278,14 @@ void fs_disconnect(struct fs *f)
 	/* libfuse closes its descriptor only with the session, which others may still look at. */
 	if (null < 0 || dup3(null, fuse_session_fd(f->session), O_CLOEXEC) < 0)
 		log_warning("the connection to the kernel cannot be ended: %s", strerror(errno));
-	seeker_stop(f);
+	notifier_stop(f);
 }
 
 void fs_free(struct fs *f)
 {
 	if (!f)
 		return;
-	seeker_stop(f);
+	notifier_stop(f);
 	if (f->session)
 		fuse_session_destroy(f->session);
 	free(f);

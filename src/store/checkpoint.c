@@ -128,6 +128,14 @@ static size_t leave_out_released(struct store *s, uint64_t object, struct page_r
 	return kept;
 }
 
+static int release(struct store *s, uint64_t object, uint64_t first, uint64_t count)
+{
+	int r = first == 0 ? headers_clear(&s->home, object, 1) : 0;
+
+	return r < 0 ? r : home_release(&s->home, object, first, count);
+}
+
+/* All but the header. */
 static int write_object(struct store *s, struct dirty_object *o)
 {
 	struct home_file *f;
@@ -138,24 +146,70 @@ static int write_object(struct store *s, struct dirty_object *o)
 	if (o->removed_seq)
 		return home_remove(&s->home, o->number);
 	for (size_t i = 0; r == 0 && i < o->released_count; i++)
-		r = home_release(&s->home, o->number, o->released[i].first, o->released[i].count);
-	if (r < 0 || !o->pages.count)
+		r = release(s, o->number, o->released[i].first, o->released[i].count);
+	if (r < 0)
 		return r;
 
-	AUTO_FREE struct page_ref *refs = malloc(o->pages.count * sizeof(*refs));
+	AUTO_FREE struct page_ref *refs = malloc((o->pages.count + 1) * sizeof(*refs));
 
 	if (!refs)
 		return -ENOMEM;
 	for (const struct overlay_page *p; (p = map_next(&o->pages, &pos, &key));)
-		refs[count++] = (struct page_ref){ key - 1, p };
+		if (key - 1)
+			refs[count++] = (struct page_ref){ key - 1, p };
 	if (s->stuck)
 		count = leave_out_released(s, o->number, refs, count);
+	if (!count)
+		return 0;
 	r = home_get(&s->home, o->number, true, &f);
 	if (r < 0)
 		return r;
 	r = write_pages(s, f->fd, refs, count);
 	home_put(&s->home, f);
 	return r;
+}
+
+/* The headers of objects of one folder, in order of their numbers: those of removed ones are cleared, in runs. */
+static int write_headers(struct store *s, struct dirty_object **objects, size_t count)
+{
+	AUTO_FREE struct page_ref *refs = malloc(count * sizeof(*refs));
+	uint64_t first = objects[0]->number;
+	const struct overlay_page *p;
+	struct home_file *f;
+	size_t n = 0;
+	int r = refs ? 0 : -ENOMEM;
+
+	for (size_t i = 0, end; r == 0 && i < count; i = end) {
+		for (end = i; end < count && objects[end]->removed_seq &&
+			      objects[end]->number == objects[i]->number + (end - i);)
+			end++;
+		if (end > i) {
+			r = headers_clear(&s->home, objects[i]->number, end - i);
+			continue;
+		}
+		p = map_get(&objects[i]->pages, 0 + 1);
+		if (p)
+			refs[n++] = (struct page_ref){ headers_page(objects[i]->number), p };
+		end = i + 1;
+	}
+	if (r < 0 || !n)
+		return r;
+	r = home_get(&s->home, headers_file(first), true, &f);
+	if (r < 0)
+		return r;
+	r = write_pages(s, f->fd, refs, n);
+	home_put(&s->home, f);
+	return r;
+}
+
+/* Where the objects of the folder of the first one end. */
+static size_t folder_end(struct dirty_object **objects, size_t first, size_t count)
+{
+	size_t end = first + 1;
+
+	while (end < count && objects[end]->number >> FOLDER_SHIFT == objects[first]->number >> FOLDER_SHIFT)
+		end++;
+	return end;
 }
 
 /* An object that the current generation has removed, durably, needs nothing written any more. */
@@ -169,39 +223,55 @@ static bool removed_since(struct store *s, uint64_t object)
 	return removed;
 }
 
-static int sync_file(struct store *s, uint64_t object)
+static int sync_file(struct store *s, uint64_t file)
 {
 	struct home_file *f;
-	int r = home_get(&s->home, object, false, &f);
+	int r = home_get(&s->home, file, false, &f);
 
 	if (r < 0)
 		return r == -ENOENT ? 0 : r; /* nothing of it is home, or it was removed meanwhile */
-	r = fdatasync(f->fd) < 0 ? -errno : 0;
+	r = store_sync_home(s, f->fd, fdatasync);
 	home_put(&s->home, f);
+	return r;
+}
+
+/* Files, headers and names, folder by folder. */
+static int sync_folders(struct store *s, struct dirty_object **objects, size_t count)
+{
+	int r = 0;
+
+	for (size_t i = 0, end; r == 0 && i < count; i = end) {
+		end = folder_end(objects, i, count);
+		for (size_t j = i; r == 0 && j < end; j++)
+			if (!objects[j]->removed_seq)
+				r = sync_file(s, objects[j]->number);
+		if (r == 0)
+			r = sync_file(s, headers_file(objects[i]->number));
+		if (r == 0)
+			r = home_sync_name(&s->home, objects[i]->number);
+		if (r == -ENOENT) /* a folder that is not there: none of them has a file */
+			r = 0;
+	}
 	return r;
 }
 
 static int sync_objects(struct store *s, struct dirty_object **objects, size_t count)
 {
-	int r = 0;
+	AUTO_FREE bool *is_new = malloc((count + 1) * sizeof(*is_new));
+	int r;
 
-	if (count > SYNC_EACH_MAX || s->home.order_free) {
-		r = syncfs(s->backing_fd) < 0 ? -errno : 0;
-		for (size_t i = 0; r == 0 && i < count; i++)
-			home_name_synced(&s->home, objects[i]->number);
-		return r;
-	}
-	/* In order of their numbers: those that share a folder stand together. */
-	for (size_t i = 0; r == 0 && i < count; i++) {
-		if (!objects[i]->removed_seq)
-			r = sync_file(s, objects[i]->number);
-		if (r == 0 && (i + 1 == count || objects[i + 1]->number >> 12 != objects[i]->number >> 12))
-			r = home_sync_name(&s->home, objects[i]->number);
-		if (r == -ENOENT) /* a folder that is not there: none of them has a file */
-			r = 0;
-	}
+	if (!is_new)
+		return -ENOMEM;
+	/* A file that is made meanwhile, by a direct write to an object of which only the header goes home, stays new. */
+	for (size_t i = 0; i < count; i++)
+		is_new[i] = home_name_is_new(&s->home, objects[i]->number);
+	if (count > SYNC_EACH_MAX || s->home.order_free)
+		r = store_sync_home(s, s->backing_fd, syncfs);
+	else
+		r = sync_folders(s, objects, count);
 	for (size_t i = 0; r == 0 && i < count; i++)
-		home_name_synced(&s->home, objects[i]->number);
+		if (is_new[i])
+			home_name_synced(&s->home, objects[i]->number);
 	return r;
 }
 
@@ -246,9 +316,15 @@ static int release_early(struct store *s)
 
 	if (r == 0)
 		r = list_given_back(s, &list, &count);
-	for (size_t i = 0; r == 0 && i < count; i++)
+	for (size_t i = 0; r == 0 && i < count; i++) {
 		r = list[i].removed ? home_remove(&s->home, list[i].object)
-				    : home_release(&s->home, list[i].object, list[i].range.first, list[i].range.count);
+				    : release(s, list[i].object, list[i].range.first, list[i].range.count);
+		if (r == 0 && list[i].removed) {
+			r = headers_clear(&s->home, list[i].object, 1);
+			r = is_full(r) ? 0
+				       : r; /* there is more where it came from; and it is cleared again in its turn */
+		}
+	}
 	return r;
 }
 
@@ -266,6 +342,10 @@ static int write_generation(struct store *s)
 		qsort(objects, count, sizeof(struct dirty_object *), compare_objects);
 	for (size_t i = 0; r == 0 && i < count; i++)
 		r = write_object(s, objects[i]);
+	for (size_t i = 0, end; r == 0 && i < count; i = end) {
+		end = folder_end(objects, i, count);
+		r = write_headers(s, objects + i, end - i);
+	}
 	return r < 0 ? r : sync_objects(s, objects, count);
 }
 
@@ -295,17 +375,14 @@ static void set_stuck(struct store *s, bool stuck)
 	pthread_mutex_unlock(&s->log_lock);
 }
 
-static bool is_full(int r)
-{
-	return r == -ENOSPC || r == -EDQUOT;
-}
-
 /* Space was promised for every page, but the backing file system needs some for itself. What is given up is taken back before
  * anything new is accepted. */
-static bool give_reserve(struct store *s)
+bool store_give_reserve(struct store *s)
 {
 	LOCK_SCOPE(&s->log_lock);
-	return log_give_reserve(&s->log);
+	bool idle = s->mode == STORE_RECOVERING && !s->log.aead; /* the volume is clean: nothing is read from the log */
+
+	return log_give_reserve(&s->log) || (idle && log_give_idle(&s->log));
 }
 
 int store_checkpoint(struct store *s)
@@ -317,7 +394,7 @@ int store_checkpoint(struct store *s)
 		r = release_early(s);
 		if (r == 0)
 			r = write_generation(s);
-		if (is_full(r) && give_reserve(s))
+		if (is_full(r) && store_give_reserve(s))
 			r = write_generation(s);
 		if (is_full(r))
 			return r;
@@ -373,21 +450,25 @@ static bool keeper_wait(struct store *s)
 static void keeper_checkpoint(struct store *s)
 {
 	pthread_mutex_lock(&s->log_lock);
-	if (!s->frozen || s->stuck) /* what the current generation removed goes now (see release_early) */
+	if (!s->frozen || s->stuck) { /* what the current generation removed goes now (see release_early) */
+		s->giving_back = s->gave_back;
 		s->gave_back = false;
+	}
 	pthread_mutex_unlock(&s->log_lock);
 	if (!s->frozen) {
 		/* Most of the log is synced before anybody has to wait for it. */
 		if (store_sync_all(s) < 0)
 			return;
-		pthread_mutex_lock(&s->log_lock);
-		int r = store_rotate(s);
-
-		pthread_mutex_unlock(&s->log_lock);
-		if (r < 0)
+		if (store_rotate(s) < 0)
 			return;
 	}
 	(void)store_checkpoint(s); /* has said what went wrong */
+}
+
+static bool has_given_back(struct store *s)
+{
+	LOCK_SCOPE(&s->log_lock);
+	return s->gave_back;
 }
 
 bool keeper_is_self(const struct store *s)
@@ -418,10 +499,17 @@ static void *keeper_run(void *arg)
 			pthread_mutex_unlock(&s->log_lock);
 			continue;
 		}
+		if (!wanted) {
+			if (s->on_interval)
+				s->on_interval(s->on_interval_arg);
+			(void)store_sync_all(s);
+			wanted = has_given_back(s); /* others may want the room */
+		}
 		if (wanted) {
 			keeper_checkpoint(s);
 			pthread_mutex_lock(&s->log_lock);
 			s->attempts++;
+			s->giving_back = false;
 			pthread_cond_broadcast(&s->room);
 			pthread_mutex_unlock(&s->log_lock);
 			if (s->stuck) { /* do not spin: removals come with time */
@@ -429,10 +517,6 @@ static void *keeper_run(void *arg)
 
 				nanosleep(&pause, NULL);
 			}
-		} else {
-			if (s->on_interval)
-				s->on_interval(s->on_interval_arg);
-			(void)store_sync_all(s);
 		}
 	}
 }

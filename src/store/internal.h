@@ -1,7 +1,8 @@
 /* What the store's files share. Nothing here crosses the layer.
  *
  * Locks, in this order:
- *   sync_lock   one store_sync at a time
+ *   home_sync_lock  one sync of what is home at a time
+ *   sync_lock   one sync of the log at a time
  *   log_lock    the log's position, the current generation's identity, reservations, the orphans
  *   overlay_lock (rwlock)  the pages and lists of both generations
  *   home_lock   the table of open home files
@@ -16,6 +17,10 @@
 #include <coffer/store.h>
 
 /* ---- home.c: the objects' files ---- */
+enum { FOLDER_SHIFT = 12, FOLDER_OBJECTS = 1 << FOLDER_SHIFT /* in a folder below objects/ */ };
+/* In the place of an object's number: the file that has the headers of the objects in its folder. */
+#define HEADERS_FILE (UINT64_C(1) << 63)
+#define HEADERS_NAME "headers"
 struct home {
 	int objects_fd;  /* BACKING/objects */
 	int backing_fd;  /* for syncfs; the caller's */
@@ -23,9 +28,10 @@ struct home {
 	pthread_mutex_t lock;
 	struct map open; /* object number -> struct home_file */
 	struct home_file *lru_head, *lru_tail;
-	size_t open_count;
+	size_t open_count, open_max;
+	uint64_t removals; /* of files, ever: one that was opened meanwhile may be gone */
 	struct map
-		new_names; /* object + 1 -> (void *)1: its file was made here, and its name is not known to be durable */
+		new_names; /* object + 1 -> (void *)1: its own file was made here, and its name is not known to be durable */
 };
 struct home_file {
 	uint64_t object;
@@ -40,14 +46,36 @@ void home_close(struct home *h);
 int home_get(struct home *h, uint64_t object, bool create, struct home_file **ret);
 void home_put(struct home *h, struct home_file *f);
 int home_read(struct home *h, uint64_t object, uint64_t page, unsigned count, uint8_t *buf);
-int home_remove(struct home *h, uint64_t object); /* 0 also when there is none */
-bool home_exists(struct home *h, uint64_t object);
+void home_prefetch(struct home *h, uint64_t object, uint64_t page, unsigned count); /* does not wait */
+int home_remove(struct home *h, uint64_t object); /* its file; 0 also when there is none */
+bool home_file_exists(struct home *h, uint64_t object);
 int home_release(struct home *h, uint64_t object, uint64_t page, uint64_t count);
+/* How many pages from `page` on have space of their own on the disk, written or not; *ret_end: where the last such page of the
+ * file from there on ends, 0 if there is none. 0 also where the backing file system does not tell. */
+uint64_t home_allocated(struct home *h, uint64_t object, uint64_t page, uint64_t *ret_end);
 int home_sync_name(struct home *h, uint64_t object); /* the directory that holds the object's file */
 bool home_name_is_new(struct home *h, uint64_t object);
 void home_name_synced(struct home *h, uint64_t object); /* after it was, not before */
+/* Of the objects from `first` up to `end` that have a file or a header, in order within a folder. */
 int home_each(struct home *h, uint64_t first, uint64_t end, int (*call)(void *arg, uint64_t object), void *arg);
 uint64_t home_max_pages(struct home *h);
+
+/* ---- headers.c: page 0 of each object, those of a folder in one file ---- */
+static inline uint64_t headers_file(uint64_t object)
+{
+	return (object - object % FOLDER_OBJECTS) | HEADERS_FILE;
+}
+static inline uint64_t headers_page(uint64_t object)
+{
+	return object % FOLDER_OBJECTS;
+}
+int headers_read(struct home *h, uint64_t object, uint8_t page[static BLOCK_SIZE]);
+void headers_prefetch(struct home *h, uint64_t object); /* with its neighbours; does not wait */
+bool headers_has(struct home *h, uint64_t object);
+/* Takes back the space of neighbours in one folder; what is there reads as zeros. */
+int headers_clear(struct home *h, uint64_t first, uint64_t count);
+/* Marks the objects of the folder of `base` that have a header. */
+int headers_mark(struct home *h, uint64_t base, bool marks[static FOLDER_OBJECTS]);
 
 /* ---- overlay.c: pages in the log and not yet home ---- */
 /* A page is in memory, or, where it is file content, only in the log's file: `data` is then empty. */
@@ -133,7 +161,7 @@ enum {
 	SEGMENTS = 2,
 	SEGMENT_SIZE = 64 << 20, /* bytes, where the disk has room */
 	SEGMENT_MAX = 512 << 20, /* to which it grows while writing home does not keep up */
-	SEGMENT_MIN = 1 << 20,
+	SEGMENT_MIN = 512 << 10,
 	SEGMENT_IDLE = 1 << 20, /* bytes kept of each after a clean unmount, so that removal works on a full disk */
 };
 struct segment {
@@ -162,7 +190,8 @@ int log_allocate(struct log *l); /* opens and preallocates the segments of a new
  * home. False: there is no space for it; there was none to give. */
 bool log_hold_reserve(struct log *l);
 bool log_give_reserve(struct log *l);
-bool log_grow(struct log *l); /* the current segment, by SEGMENT_SIZE; false: it cannot be */
+bool log_give_idle(struct log *l); /* a segment that nobody reads; log_allocate takes as much of it again as it can */
+bool log_grow(struct log *l);      /* the current segment, by SEGMENT_SIZE; false: it cannot be */
 int log_start_segment(struct log *l, unsigned i, uint64_t generation); /* writes its header, durably */
 /* Appends one chunk at `*pos` of the current segment and moves it. A failed append leaves the position. */
 int log_append(struct log *l, uint64_t generation, size_t *pos, uint64_t seq, const uint8_t *frames, size_t frames_len,
@@ -187,7 +216,8 @@ struct store {
 	uint64_t max_pages;
 	size_t max_payload; /* bytes; does not change while the store is active */
 
-	pthread_mutex_t sync_lock;
+	pthread_mutex_t sync_lock, home_sync_lock;
+	atomic_uint writing_home;         /* transactions that have, and are not yet committed */
 	atomic_uint_fast64_t durable_seq; /* every chunk up to it is durable */
 
 	pthread_mutex_t log_lock;
@@ -200,8 +230,10 @@ struct store {
 	struct map released;           /* object -> (void *)(generation of its last release) */
 	uint64_t space, space_pending; /* bytes free below, at the last look; accepted since */
 	uint64_t checkpoints, syncs;
-	uint64_t attempts; /* checkpoints that were tried, with success or without */
-	bool gave_back;    /* something was removed since the last attempt began: another one may find room */
+	uint64_t attempts;          /* checkpoints that were tried, with success or without */
+	bool gave_back;             /* something was removed since the last attempt began: another one may find room */
+	bool giving_back;           /* the attempt under way may */
+	struct timespec space_seen; /* when `space` was looked at */
 
 	pthread_rwlock_t overlay_lock;
 	struct generation *current, *frozen; /* frozen: being written home, NULL otherwise */
@@ -219,10 +251,14 @@ struct store {
 };
 int store_checkpoint(struct store *s);             /* writes `frozen` home; called by one thread at a time */
 int store_sync_log(struct store *s, uint64_t seq); /* makes the log durable up to `seq` */
-int store_rotate(struct store *s);                 /* current becomes frozen; log_lock held, frozen is NULL */
+/* fdatasync or syncfs of what went home. A failure is the store's (-EIO), but for a full disk where all that it covered is in the
+ * log and written again. */
+int store_sync_home(struct store *s, int fd, int (*sync)(int fd));
+int store_rotate(struct store *s); /* current, made durable, becomes frozen; frozen is NULL */
 void store_fail(struct store *s, const char *what, int error);
 int store_append_locked(struct store *s, const struct frame *frames, size_t count, uint64_t *ret_seq);
-size_t store_dirty_bytes(const struct store *s); /* of all pages in both generations; log_lock held */
+bool has_release(const struct store *s, uint64_t object); /* that may still be replayed; log_lock held */
+size_t store_dirty_bytes(const struct store *s);          /* of all pages in both generations; log_lock held */
 int store_read_bulk(struct store *s, const struct overlay_page *p, unsigned count, uint8_t *out); /* contiguous there */
 bool keeper_is_self(const struct store *s); /* called by the background thread; log_lock held */
 int keeper_start(struct store *s);

@@ -2,8 +2,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <linux/fs.h>
+#undef BLOCK_SIZE /* the kernel's, of old */
+#include <linux/magic.h>
 #include <stdio.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/statvfs.h>
 
 #include <coffer/util.h>
@@ -108,10 +113,30 @@ static int allocate_segment(struct segment *s, size_t want)
 			s->size = size;
 			return 0;
 		}
-		if (errno != ENOSPC && errno != EDQUOT)
+		if (!is_full(-errno))
 			return -errno;
 	}
 	return -ENOSPC;
+}
+
+/* What is written again must not need new space, as it does where writing is copying (btrfs), but for files that are told so
+ * while they are empty. */
+static int keep_in_place(struct segment *s)
+{
+	struct statfs fs;
+	int flags;
+
+	if (fstatfs(s->fd, &fs) < 0 || fs.f_type != BTRFS_SUPER_MAGIC || ioctl(s->fd, FS_IOC_GETFLAGS, &flags) < 0 ||
+	    flags & FS_NOCOW_FL)
+		return 0;
+	if (ftruncate(s->fd, 0) < 0)
+		return -errno;
+	s->size = 0;
+	flags |= FS_NOCOW_FL;
+	if (ioctl(s->fd, FS_IOC_SETFLAGS, &flags) < 0)
+		log_warning("the log cannot be written in place: %s; on a full disk removing may fail",
+			    strerror(errno));
+	return 0;
 }
 
 int log_allocate(struct log *l)
@@ -132,7 +157,10 @@ int log_allocate(struct log *l)
 			l->segments[i].fd = openat(l->dir_fd, name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 		if (l->segments[i].fd < 0)
 			return -errno;
-		int r = allocate_segment(&l->segments[i], want);
+		int r = keep_in_place(&l->segments[i]);
+
+		if (r == 0)
+			r = allocate_segment(&l->segments[i], want);
 
 		if (r < 0) {
 			log_error("no space for the volume's log: %s; free at least %d KiB on the backing file system, "
@@ -167,6 +195,17 @@ bool log_give_reserve(struct log *l)
 		return false;
 	l->reserve_held = false;
 	return true;
+}
+
+bool log_give_idle(struct log *l)
+{
+	struct segment *s = &l->segments[SEGMENTS - 1];
+
+	/* The whole: btrfs gives no part of an extent back. */
+	if (s->fd < 0 || !s->size || ftruncate(s->fd, 0) < 0)
+		return false;
+	s->size = 0;
+	return syncfs(s->fd) == 0; /* some take it for free only then */
 }
 
 bool log_grow(struct log *l)

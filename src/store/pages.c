@@ -1,4 +1,4 @@
-/* Reading pages, writing new ones home directly, and making things durable. */
+/* Reading pages, and writing new ones home directly. */
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -6,8 +6,6 @@
 #include <coffer/util.h>
 
 #include "internal.h"
-
-enum { SYNC_EACH_MAX = 32 /* objects that are synced one by one; more: the whole backing file system at once */ };
 
 static const struct overlay_page *find_page(const struct dirty_object *now, const struct dirty_object *before,
 					    uint64_t page)
@@ -58,6 +56,16 @@ static unsigned read_overlay(struct store *s, uint64_t object, uint64_t page, un
 	return found;
 }
 
+/* From the headers' file, the object's own, or both. */
+static int read_home(struct store *s, uint64_t object, uint64_t page, unsigned count, uint8_t *buf)
+{
+	int r = page == 0 ? headers_read(&s->home, object, buf) : 0;
+	unsigned skip = page == 0;
+
+	return r < 0 || count == skip ? r
+				      : home_read(&s->home, object, page + skip, count - skip, buf + skip * BLOCK_SIZE);
+}
+
 /* What is in memory is looked at first: a page that goes home meanwhile is home before it leaves the memory. */
 int store_read(struct store *s, uint64_t object, uint64_t page, unsigned count, uint8_t *buf)
 {
@@ -71,13 +79,13 @@ int store_read(struct store *s, uint64_t object, uint64_t page, unsigned count, 
 
 		memset(have, 0, n);
 		if (read_overlay(s, object, page + done, n, out, have, &r) == 0) {
-			r = home_read(&s->home, object, page + done, n, out);
+			r = read_home(s, object, page + done, n, out);
 		} else {
 			for (unsigned i = 0, end; r == 0 && i < n; i = end) {
 				for (end = i + 1; end < n && have[end] == have[i];)
 					end++;
 				if (!have[i])
-					r = home_read(&s->home, object, page + done + i, end - i,
+					r = read_home(s, object, page + done + i, end - i,
 						      out + (size_t)i * BLOCK_SIZE);
 			}
 		}
@@ -86,14 +94,12 @@ int store_read(struct store *s, uint64_t object, uint64_t page, unsigned count, 
 	return r;
 }
 
-void store_prefetch(struct store *s, uint64_t object)
+void store_prefetch(struct store *s, uint64_t object, uint64_t page, unsigned count)
 {
-	struct home_file *f;
-
-	if (home_get(&s->home, object, false, &f) < 0)
-		return; /* not home yet, or an error that reading will meet */
-	(void)posix_fadvise(f->fd, 0, BLOCK_SIZE, POSIX_FADV_WILLNEED);
-	home_put(&s->home, f);
+	if (page == 0)
+		headers_prefetch(&s->home, object);
+	else
+		home_prefetch(&s->home, object, page, count);
 }
 
 bool store_exists(struct store *s, uint64_t object)
@@ -105,7 +111,13 @@ bool store_exists(struct store *s, uint64_t object)
 	bool held = (now && now->pages.count) || (before && before->pages.count);
 
 	pthread_rwlock_unlock(&s->overlay_lock);
-	return !removed && (held || home_exists(&s->home, object));
+	return !removed && (held || headers_has(&s->home, object) || home_file_exists(&s->home, object));
+}
+
+/* log_lock is held. */
+bool has_release(const struct store *s, uint64_t object)
+{
+	return (uintptr_t)map_get(&s->released, object) >= s->oldest;
 }
 
 /* A generation that released pages of the object may be replayed over what is written home now: only once its segment is
@@ -115,15 +127,13 @@ bool store_may_write_home(struct store *s, uint64_t object)
 	if (s->mode != STORE_ACTIVE)
 		return false;
 	LOCK_SCOPE(&s->log_lock);
-	uint64_t generation = (uintptr_t)map_get(&s->released, object);
-
-	return generation < s->oldest && !s->stuck && !s->failed;
+	return !has_release(s, object) && !s->stuck && !s->failed;
 }
 
-int store_write_home(struct store *s, uint64_t object, uint64_t page, unsigned count, const uint8_t *data)
+static int write_file(struct store *s, uint64_t object, uint64_t page, unsigned count, const uint8_t *data)
 {
 	struct home_file *f;
-	int r = home_get(&s->home, object, true, &f);
+	int r = page ? home_get(&s->home, object, true, &f) : -EINVAL;
 
 	if (r < 0)
 		return r;
@@ -145,181 +155,35 @@ int store_allocate(struct store *s, uint64_t object, uint64_t page, uint64_t cou
 	return r;
 }
 
-/* ---- durability ---- */
-/* Makes the log durable up to `seq`. Those that wait for the lock find their work done by the one before: group commit. */
-int store_sync_log(struct store *s, uint64_t seq)
+int store_write_home(struct txn *t, uint64_t object, uint64_t page, unsigned count, const uint8_t *data)
 {
-	if (atomic_load(&s->durable_seq) >= seq)
-		return s->failed ? -EIO : 0;
-	LOCK_SCOPE(&s->sync_lock);
-	if (atomic_load(&s->durable_seq) >= seq)
-		return s->failed ? -EIO : 0;
+	if (!t->writes_home)
+		atomic_fetch_add(&t->store->writing_home, 1);
+	t->writes_home = true;
+	return write_file(t->store, object, page, count, data);
+}
 
+int store_write_again(struct store *s, uint64_t object, uint64_t page, unsigned count)
+{
+	AUTO_FREE uint8_t *raw = malloc((size_t)count * BLOCK_SIZE);
+	int r = raw ? home_read(&s->home, object, page, count, raw) : -ENOMEM;
+
+	return r < 0 ? r : write_file(s, object, page, count, raw);
+}
+
+uint64_t store_allocated(struct store *s, uint64_t object, uint64_t page, uint64_t *ret_end)
+{
 	pthread_mutex_lock(&s->log_lock);
-	uint64_t last = s->current->last_seq;
-	int fd = s->log.segments[s->log.current].fd;
+	bool going = has_release(s, object); /* what is there may be about to go */
 
-	s->syncs++;
-	log_write_ahead(&s->log, s->current->log_used);
 	pthread_mutex_unlock(&s->log_lock);
-	if (fdatasync(fd) < 0) {
-		int r = -errno;
-
-		store_fail(s, "syncing the log", r);
-		return -EIO;
-	}
-	uint64_t durable = atomic_load(&s->durable_seq);
-
-	while (durable < last && !atomic_compare_exchange_weak(&s->durable_seq, &durable, last))
-		;
-	return s->failed ? -EIO : 0;
+	*ret_end = 0;
+	return going ? 0 : home_allocated(&s->home, object, page, ret_end);
 }
 
-static int sync_name_if_new(struct store *s, uint64_t object)
+void store_give_back(struct store *s, uint64_t object, uint64_t page)
 {
-	int r = home_name_is_new(&s->home, object) ? home_sync_name(&s->home, object) : 0;
-
-	if (r == 0)
-		home_name_synced(&s->home, object);
-	return r;
-}
-
-static bool has_unsynced(struct store *s, uint64_t object)
-{
-	pthread_rwlock_rdlock(&s->overlay_lock);
-	const struct dirty_object *now = map_get(&s->current->objects, object);
-	const struct dirty_object *before = s->frozen ? map_get(&s->frozen->objects, object) : NULL;
-	bool any = (now && now->unsynced.count) || (before && before->unsynced.count);
-
-	pthread_rwlock_unlock(&s->overlay_lock);
-	return any;
-}
-
-static uint64_t last_seq(struct store *s)
-{
-	LOCK_SCOPE(&s->log_lock);
-	return s->current->last_seq;
-}
-
-/* Says in the log that what the objects wrote home up to `seq` is durable, so that replay does not doubt it. */
-static int say_synced(struct store *s, const uint64_t *objects, size_t count, uint64_t seq, uint64_t *ret_seq)
-{
-	AUTO_FREE struct frame *frames = calloc(count ? count : 1, sizeof(*frames));
-
-	if (!frames)
-		return -ENOMEM;
-	for (size_t i = 0; i < count; i++)
-		frames[i] = (struct frame){ .kind = FRAME_SYNCED, .object = objects[i], .page = seq };
-	LOCK_SCOPE(&s->log_lock);
-	int r = store_append_locked(s, frames, count, ret_seq);
-
-	/* Without room for it the log still says "unsynced", which only makes a replay look again. */
-	return r == -ENOSPC ? 0 : r;
-}
-
-static int sync_home(struct store *s, uint64_t object)
-{
-	struct home_file *f;
-	int r = home_get(&s->home, object, false, &f);
-
-	if (r < 0)
-		return r == -ENOENT ? 0 : r; /* removed meanwhile */
-	if (fdatasync(f->fd) < 0)
-		r = -errno;
-	home_put(&s->home, f);
-	return r < 0 ? r : sync_name_if_new(s, object);
-}
-
-/* `*seq` is moved to what the log says of it. */
-static int sync_data(struct store *s, uint64_t object, uint64_t *seq)
-{
-	uint64_t before = last_seq(s);
-
-	if (!has_unsynced(s, object))
-		return 0;
-	int r = sync_home(s, object);
-
-	if (r < 0) {
-		store_fail(s, "syncing an object's file", r);
-		return -EIO;
-	}
-	return say_synced(s, &object, 1, before, seq);
-}
-
-int store_sync_data(struct store *s, uint64_t object)
-{
-	uint64_t seq;
-
-	return s->read_only || s->mode != STORE_ACTIVE ? 0 : sync_data(s, object, &seq);
-}
-
-int store_sync(struct store *s, uint64_t object, uint64_t seq)
-{
-	if (s->read_only || s->mode != STORE_ACTIVE)
-		return 0;
-	if (!seq)
-		seq = last_seq(s);
-	int r = object ? sync_data(s, object, &seq) : 0;
-
-	return r < 0 ? r : store_sync_log(s, seq);
-}
-
-/* Adds the objects of a generation that have unsynced pages. overlay_lock is held. */
-static int list_unsynced(const struct generation *g, uint64_t **list, size_t *count)
-{
-	size_t pos = 0;
-
-	for (struct dirty_object *o; g && (o = map_next(&g->objects, &pos, NULL));) {
-		if (!o->unsynced.count || o->removed_seq)
-			continue;
-		if ((*count & (*count - 1)) == 0) { /* full, at each power of two */
-			uint64_t *bigger = realloc(*list, (*count ? *count * 2 : 1) * sizeof(*bigger));
-
-			if (!bigger)
-				return -ENOMEM;
-			*list = bigger;
-		}
-		(*list)[(*count)++] = o->number;
-	}
-	return 0;
-}
-
-static int sync_homes(struct store *s, const uint64_t *objects, size_t count)
-{
-	int r = 0;
-
-	if (count > SYNC_EACH_MAX)
-		return syncfs(s->backing_fd) < 0 ? -errno : 0;
-	for (size_t i = 0; r == 0 && i < count; i++)
-		r = sync_home(s, objects[i]);
-	return r;
-}
-
-int store_sync_all(struct store *s)
-{
-	AUTO_FREE uint64_t *objects = NULL;
-	size_t count = 0;
-
-	if (s->read_only || s->mode != STORE_ACTIVE)
-		return 0;
-	uint64_t before = last_seq(s);
-
-	pthread_rwlock_rdlock(&s->overlay_lock);
-	int r = list_unsynced(s->current, &objects, &count);
-
-	if (r == 0)
-		r = list_unsynced(s->frozen, &objects, &count);
-	pthread_rwlock_unlock(&s->overlay_lock);
-	if (r < 0)
-		return r;
-	r = sync_homes(s, objects, count);
-	if (r < 0) {
-		store_fail(s, "syncing an object's file", r);
-		return -EIO;
-	}
-	if (count)
-		r = say_synced(s, objects, count, before, NULL);
-	return r < 0 ? r : store_sync_log(s, last_seq(s));
+	(void)home_release(&s->home, object, page, UINT64_MAX); /* if it cannot be, it goes with the file */
 }
 
 /* ---- seeing in ---- */

@@ -209,8 +209,7 @@ int log_replay(struct store *s, uint64_t *ret_chunks)
 			r = measure_segment(s, i, f->generation, &f->last, &f->before);
 		if (r < 0)
 			return r;
-		if (f->last) /* an empty segment was made ready and not used */
-			count++;
+		count++;
 	}
 	if (count == 2 && found[0].generation > found[1].generation) {
 		struct found swap = found[0];
@@ -218,6 +217,8 @@ int log_replay(struct store *s, uint64_t *ret_chunks)
 		found[0] = found[1];
 		found[1] = swap;
 	}
+	if (count && !found[count - 1].last) /* was made ready, and not used */
+		count--;
 	if (count == 2 && found[0].last < found[1].before) {
 		/* A segment that is being reused has a new header first. One that has not, and ends early, was damaged: it had
 		 * been synced whole. It may have been home already; if it was not, what it said is lost. */

@@ -27,6 +27,7 @@ int store_new(int backing_fd, bool read_only, struct store **ret)
 	s->next_generation = 1;
 	s->max_payload = COMMIT_MAX / 2;
 	pthread_mutex_init(&s->sync_lock, NULL);
+	pthread_mutex_init(&s->home_sync_lock, NULL);
 	pthread_mutex_init(&s->log_lock, NULL);
 	pthread_rwlock_init(&s->overlay_lock, NULL);
 	pthread_cond_init(&s->room, NULL);
@@ -61,6 +62,7 @@ void store_free(struct store *s)
 	log_close(&s->log);
 	home_close(&s->home);
 	pthread_mutex_destroy(&s->sync_lock);
+	pthread_mutex_destroy(&s->home_sync_lock);
 	pthread_mutex_destroy(&s->log_lock);
 	pthread_rwlock_destroy(&s->overlay_lock);
 	pthread_cond_destroy(&s->room);
@@ -212,11 +214,17 @@ int store_activate(struct store *s, const struct kdf *structure, const uint8_t *
 
 int store_rotate(struct store *s)
 {
+	LOCK_SCOPE(&s->sync_lock);
+	LOCK_SCOPE(&s->log_lock);
 	struct generation *next = generation_new(s->log.segments[!s->log.current].generation);
 	struct generation *old = s->current;
 
 	if (!next)
 		return -ENOMEM;
+	if (s->failed) { /* another sync of this segment was told of it */
+		generation_free(next);
+		return -EIO;
+	}
 	if (fdatasync(s->log.segments[s->log.current].fd) < 0) {
 		int r = -errno;
 
@@ -251,9 +259,7 @@ int store_deactivate(struct store *s)
 		return -EIO;
 	for (int i = 0; r == 0 && i < 2; i++) {
 		if (!s->frozen) {
-			pthread_mutex_lock(&s->log_lock);
 			r = store_rotate(s);
-			pthread_mutex_unlock(&s->log_lock);
 			i = 1;
 		}
 		if (r == 0)

@@ -12,6 +12,7 @@ enum {
 	MEMORY_MAX = 64 << 20,    /* bytes of pages in one generation */
 	CHECKPOINT_AT = 32 << 20, /* bytes of log from which a generation goes home */
 	SPACE_MARGIN = 256 << 10, /* bytes of backing space left for the backing file system's own metadata */
+	SPACE_MS = 100,           /* for so long what was free is believed to be */
 	REMOVAL_SHARE = 8,        /* one part in so many of the log is kept for what gives space back */
 };
 
@@ -35,11 +36,24 @@ size_t store_dirty_bytes(const struct store *s)
 	return (s->current->page_count + (s->frozen ? s->frozen->page_count : 0)) * BLOCK_SIZE;
 }
 
+/* Others may fill the disk, too. */
+static bool space_is_old(struct store *s)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &t);
+	bool old = (t.tv_sec - s->space_seen.tv_sec) * 1000 + (t.tv_nsec - s->space_seen.tv_nsec) / 1000000 >= SPACE_MS;
+
+	if (old)
+		s->space_seen = t;
+	return old;
+}
+
 static bool space_for(struct store *s, size_t payload)
 {
 	if (!log_hold_reserve(&s->log))
 		return false;
-	if (s->space >= s->space_pending + payload + SPACE_MARGIN)
+	if (s->space >= s->space_pending + payload + SPACE_MARGIN && !space_is_old(s))
 		return true;
 	s->space = look_at_space(s);
 	s->space_pending = store_dirty_bytes(s) + s->reserved; /* what others are about to write, too */
@@ -59,6 +73,12 @@ static void want_checkpoint(struct store *s)
 	pthread_cond_signal(&s->wake);
 }
 
+/* Whether the next attempt to write home to end may find room that there is not now. */
+static bool may_give_back(const struct store *s)
+{
+	return s->gave_back || s->giving_back;
+}
+
 /* Waits, with log_lock, until there is room for `need` bytes in the log and, unless for a removal, on the disk. */
 static int wait_for_room(struct store *s, size_t need, enum room room)
 {
@@ -72,7 +92,7 @@ static int wait_for_room(struct store *s, size_t need, enum room room)
 		uint64_t attempts = s->attempts;
 		bool hopeless = s->stuck && !removal;
 
-		if (hopeless && (!s->gave_back || drained++ == 2))
+		if (hopeless && (!may_give_back(s) || drained++ == 2))
 			return -ENOSPC;
 		if (used + need > limit && s->frozen && !s->stuck && log_grow(&s->log))
 			continue; /* a burst: it goes home when there is time */
@@ -80,7 +100,7 @@ static int wait_for_room(struct store *s, size_t need, enum room room)
 			if (room != ROOM_NEW || space_for(s, need))
 				return 0;
 			/* What is in memory may need less than was thought: see what is left once it is home. */
-			if ((store_dirty_bytes(s) == 0 && !s->gave_back) || drained++ == 2)
+			if ((store_dirty_bytes(s) == 0 && !may_give_back(s)) || drained++ == 2)
 				return -ENOSPC;
 		} else if (SEGMENT_HEADER + need + FRAMES_ROOM > limit || (s->stuck && removal)) {
 			return -ENOSPC;
@@ -94,17 +114,39 @@ static int wait_for_room(struct store *s, size_t need, enum room room)
 	}
 }
 
+bool store_has_room(struct store *s)
+{
+	LOCK_SCOPE(&s->log_lock);
+	return s->mode == STORE_ACTIVE && !s->stuck && !s->failed && space_for(s, s->max_payload);
+}
+
 bool store_reclaim(struct store *s)
 {
 	LOCK_SCOPE(&s->log_lock);
 	uint64_t attempts = s->attempts;
 
-	if (s->mode != STORE_ACTIVE || !s->gave_back || s->failed || keeper_is_self(s))
+	if (s->mode != STORE_ACTIVE || !may_give_back(s) || s->failed || keeper_is_self(s))
 		return false;
-	want_checkpoint(s);
+	if (s->gave_back)
+		want_checkpoint(s);
 	while (s->attempts == attempts && !s->failed)
 		pthread_cond_wait(&s->room, &s->log_lock);
 	return true;
+}
+
+int store_settle_releases(struct store *s, uint64_t object)
+{
+	LOCK_SCOPE(&s->log_lock);
+	while (s->mode == STORE_ACTIVE && !s->failed && has_release(s, object)) {
+		uint64_t attempts = s->attempts;
+
+		if (s->stuck)
+			return -ENOSPC;
+		want_checkpoint(s);
+		while (s->attempts == attempts && !s->failed)
+			pthread_cond_wait(&s->room, &s->log_lock);
+	}
+	return 0;
 }
 
 int store_begin(struct store *s, struct txn *t, size_t payload, enum room room)
@@ -343,6 +385,8 @@ void store_abort(struct txn *t)
 		s->reserved -= t->reserved;
 		pthread_mutex_unlock(&s->log_lock);
 	}
+	if (t->writes_home)
+		atomic_fetch_sub(&s->writing_home, 1);
 	free(t->frames);
 	free(t->pages);
 	*t = (struct txn){ 0 };

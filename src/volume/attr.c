@@ -23,7 +23,8 @@ void fill_attr(struct object *o, struct attr *ret)
 				      .st_atim = m->atime,
 				      .st_mtim = m->mtime,
 				      .st_ctim = m->ctime,
-			      } };
+			      },
+			      .btime = m->btime };
 	pthread_mutex_lock(&o->page_lock);
 	if (o->atime_lazy)
 		ret->st.st_atim = o->atime;
@@ -133,7 +134,7 @@ int volume_setattr(struct volume *v, uint64_t number, const struct stat *st, uns
 	if (r < 0)
 		return r;
 	pthread_rwlock_rdlock(&o->lock);
-	bool removal = set & SET_SIZE && (uint64_t)st->st_size < o->m->size; /* works on a full disk */
+	bool removal = set & SET_SIZE && (uint64_t)st->st_size <= o->m->size; /* works on a full disk */
 
 	pthread_rwlock_unlock(&o->lock);
 	r = change_begin(v, &ch, data_payload(2), removal ? ROOM_REMOVAL : ROOM_NEW);

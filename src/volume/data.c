@@ -9,7 +9,6 @@
 #include "internal.h"
 
 enum {
-	TRIES_ON_FULL = 3,            /* a checkpoint that was under way may not give back what was removed last */
 	PIECE_BLOCKS = 256,           /* of one change: 1 MiB */
 	HEADER_ROOM = 2 * BLOCK_SIZE, /* bytes of log for the header, and some */
 };
@@ -43,6 +42,8 @@ int data_read(struct volume *v, struct change *ch, struct object *o, uint64_t fi
 	while (r == 0 && count) {
 		unsigned n = count < PIECE_BLOCKS ? count : PIECE_BLOCKS, bad = 0;
 
+		if (!tags_are_at_hand(o, first)) /* the disk may as well bring the blocks meanwhile */
+			store_prefetch(v->store, o->number, geometry_page(first), n);
 		r = tags_read(v, ch, o, first, n, tags);
 		for (unsigned at = 0, len; r == 0 && at < n; at += len) {
 			len = run_length(tags, first, at, n);
@@ -101,7 +102,7 @@ ssize_t volume_read(struct volume *v, uint64_t number, uint64_t off, size_t len,
 static int write_new(struct change *ch, struct object *o, uint64_t first, unsigned count, const uint8_t *cipher)
 {
 	uint64_t page = geometry_page(first);
-	int r = store_write_home(ch->v->store, o->number, page, count, cipher);
+	int r = store_write_home(&ch->t, o->number, page, count, cipher);
 
 	return r < 0 ? r : txn_unsynced(&ch->t, o->number, page, count);
 }
@@ -211,24 +212,28 @@ static size_t piece(struct volume *v, uint64_t off, uint64_t len)
 	return len < max ? (size_t)len : max;
 }
 
-/* Whether a write needs no new space below: on a full disk, what is there can still be overwritten. */
+/* The pages below of some blocks, with the tag page of the first. */
+static void pages_of(uint64_t first, uint64_t limit, uint64_t *ret_page, uint64_t *ret_count)
+{
+	*ret_page = first < HEADER_TAGS ? geometry_page(first) : geometry_meta_page(1, geometry_group(first));
+	*ret_count = geometry_page(limit - 1) + 1 - *ret_page;
+}
+
+/* Whether a write needs no new space below: on a full disk, what is there, or was reserved, can still be written. */
 static bool is_in_place(struct volume *v, struct object *o, uint64_t off, size_t len)
 {
 	uint64_t first = off / BLOCK_SIZE, limit = (off + len + BLOCK_SIZE - 1) / BLOCK_SIZE, hole = 0;
+	uint64_t page, count, end;
 
 	pthread_rwlock_rdlock(&o->lock);
-	bool there = first >= o->allocated && limit <= o->allocated_end;
+	bool there = !o->removed && tags_seek(v, o, first, limit, false, &hole) == 0 && hole == limit;
 
-	if (!there)
-		there = !o->removed && tags_seek(v, o, first, limit, false, &hole) == 0 && hole == limit;
-
+	if (!there && !o->removed) {
+		pages_of(first, limit, &page, &count);
+		there = store_allocated(v->store, o->number, page, &end) >= count;
+	}
 	pthread_rwlock_unlock(&o->lock);
 	return there;
-}
-
-static bool is_full(int r)
-{
-	return r == -ENOSPC || r == -EDQUOT;
 }
 
 static int write_piece(struct volume *v, struct object *o, uint64_t off, size_t len, const uint8_t *data,
@@ -311,29 +316,25 @@ static int zero_part(struct change *ch, struct object *o, uint64_t off, size_t l
 	return r < 0 || !len || is_hole(&tag) ? r : write_span(ch, o, off, len, zeros);
 }
 
-/* What is cut off reads as zeros should the file grow again, so the rest of its last block is zeroed now. */
+/* What is cut off reads as zeros should the file grow again, so the rest of its last block is zeroed now. What was reserved
+ * behind the end goes, even where the size stays. */
 int data_resize(struct change *ch, struct object *o, uint64_t size)
 {
 	struct meta *m = change_staged(ch, o);
 	int r = 0;
 
-	if (size < m->size) {
+	uint64_t blocks = (size + BLOCK_SIZE - 1) / BLOCK_SIZE, end = 0;
+
+	if (size == m->size)
+		store_allocated(ch->v->store, o->number, geometry_page(blocks), &end);
+	if (size < m->size || end) {
 		if (size % BLOCK_SIZE)
 			r = zero_part(ch, o, size, BLOCK_SIZE - size % BLOCK_SIZE);
 		if (r == 0)
-			r = tags_release(ch, o, (size + BLOCK_SIZE - 1) / BLOCK_SIZE, UINT64_MAX);
+			r = tags_release(ch, o, blocks, UINT64_MAX);
 	}
 	m->size = size;
 	return r;
-}
-
-/* One range is enough to know: files are allocated from one end to the other. */
-static void note_allocated(struct object *o, uint64_t first, uint64_t end)
-{
-	bool joins = first <= o->allocated_end && end >= o->allocated;
-
-	o->allocated = joins && o->allocated < first ? o->allocated : first;
-	o->allocated_end = joins && o->allocated_end > end ? o->allocated_end : end;
 }
 
 static int punch(struct change *ch, struct object *o, uint64_t off, uint64_t end)
@@ -349,12 +350,51 @@ static int punch(struct change *ch, struct object *o, uint64_t off, uint64_t end
 	return r < 0 ? r : tags_release(ch, o, first, last);
 }
 
+/* Real space below, so that writing it later does not fail. -EAGAIN: something of the object is about to be given back. */
+static int reserve(struct change *ch, struct object *o, const struct meta *m, uint64_t off, uint64_t len)
+{
+	struct store *s = ch->v->store;
+	uint64_t page, count, end, used = geometry_page((m->size + BLOCK_SIZE - 1) / BLOCK_SIZE);
+
+	if (!store_may_write_home(s, o->number))
+		return -EAGAIN;
+	pages_of(off / BLOCK_SIZE, (off + len - 1) / BLOCK_SIZE + 1, &page, &count);
+	used = used > page ? used : page;
+	store_allocated(s, o->number, used, &end);
+	int r = store_allocate(s, o->number, page, count);
+
+	if (r < 0) /* what it took before it failed, as far as nothing else is there */
+		store_give_back(s, o->number, used > end ? used : end);
+	return r;
+}
+
+static int allocate_or_punch(struct volume *v, struct object *o, int mode, uint64_t off, uint64_t len,
+			     enum kill_ids kill)
+{
+	bool zero = mode & FALLOC_FL_ZERO_RANGE, hole = mode & FALLOC_FL_PUNCH_HOLE;
+	struct change ch;
+	struct meta *m;
+	int r = zero || hole ? 0 : store_settle_releases(v->store, o->number);
+
+	if (r == 0)
+		r = change_begin(v, &ch, data_payload(4), hole ? ROOM_REMOVAL : ROOM_NEW);
+	if (r < 0)
+		return r;
+	r = touch_content(&ch, o, &m, kill);
+	if (r == 0)
+		r = zero || hole ? punch(&ch, o, off, off + len) : reserve(&ch, o, m, off, len);
+	if (r == 0 && !(mode & FALLOC_FL_KEEP_SIZE) && off + len > m->size)
+		m->size = off + len;
+	if (r == 0)
+		return change_commit(&ch);
+	change_abort(&ch);
+	return r;
+}
+
 int volume_fallocate(struct volume *v, uint64_t number, int mode, uint64_t off, uint64_t len, enum kill_ids kill)
 {
 	bool zero = mode & FALLOC_FL_ZERO_RANGE, hole = mode & FALLOC_FL_PUNCH_HOLE;
 	struct object *o;
-	struct change ch;
-	struct meta *m;
 	int r, tries = TRIES_ON_FULL;
 
 	if (mode & ~(FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE) || (zero && hole) ||
@@ -368,30 +408,11 @@ int volume_fallocate(struct volume *v, uint64_t number, int mode, uint64_t off, 
 	r = object_get(v, number, &o);
 	if (r < 0)
 		return r;
-	if (!hole) { /* real space below, so that writing it later does not fail */
-		uint64_t first = geometry_page(off / BLOCK_SIZE), end = geometry_page((off + len - 1) / BLOCK_SIZE) + 1;
-
-		do
-			r = v->read_only ? -EROFS : store_allocate(v->store, number, first, end - first);
-		while (is_full(r) && tries-- && store_reclaim(v->store));
-	}
-	if (r == 0)
-		r = change_begin(v, &ch, data_payload(4), hole ? ROOM_REMOVAL : ROOM_NEW);
-	if (r == 0) {
-		r = touch_content(&ch, o, &m, kill);
-		if (r == 0 && !hole && !zero)
-			note_allocated(o, off / BLOCK_SIZE, (off + len + BLOCK_SIZE - 1) / BLOCK_SIZE);
-		if (r == 0 && (hole || zero))
-			r = punch(&ch, o, off, off + len);
-		if (r == 0 && !(mode & FALLOC_FL_KEEP_SIZE) && off + len > m->size)
-			m->size = off + len;
-		if (r == 0)
-			r = change_commit(&ch);
-		else
-			change_abort(&ch);
-	}
+	do
+		r = allocate_or_punch(v, o, mode, off, len, kill);
+	while (tries-- && (r == -EAGAIN || (is_full(r) && store_reclaim(v->store))));
 	object_put(v, o);
-	return r;
+	return r == -EAGAIN ? -ENOSPC : r;
 }
 
 int volume_seek(struct volume *v, uint64_t number, uint64_t off, int whence, uint64_t *ret)

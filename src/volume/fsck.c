@@ -18,10 +18,39 @@ struct fsck {
 	uint64_t *dirs;   /* still to be walked */
 	size_t dir_count, dir_room;
 	bool some_locked;
-	int error; /* of the check itself */
+	int error;       /* of the check itself */
+	struct finding { /* told once no lock is held: who listens may be slow */
+		struct finding *next;
+		char line[512];
+	} * findings, **last_finding;
 };
 
 static void say(struct fsck *f, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+static void add_finding(struct fsck *f, const char *line)
+{
+	struct finding *n = calloc(1, sizeof(*n));
+
+	if (!n) {
+		f->error = -ENOMEM;
+		return;
+	}
+	snprintf(n->line, sizeof(n->line), "%s", line);
+	*f->last_finding = n;
+	f->last_finding = &n->next;
+}
+
+static void tell_all(struct fsck *f)
+{
+	while (f->findings) {
+		struct finding *next = f->findings->next;
+
+		f->report(f->arg, f->findings->line);
+		free(f->findings);
+		f->findings = next;
+	}
+	f->last_finding = &f->findings;
+}
 
 static void say(struct fsck *f, const char *fmt, ...)
 {
@@ -31,7 +60,7 @@ static void say(struct fsck *f, const char *fmt, ...)
 	va_start(args, fmt);
 	vsnprintf(line, sizeof(line), fmt, args);
 	va_end(args);
-	f->report(f->arg, line);
+	add_finding(f, line);
 	f->result->errors++;
 }
 
@@ -234,7 +263,7 @@ static int check_home(void *arg, uint64_t number)
 
 	pthread_mutex_unlock(&f->v->cache_lock);
 	snprintf(line, sizeof(line), "object %" PRIu64 ": has no name%s", number, held ? "; it is open" : "");
-	f->report(f->arg, line);
+	add_finding(f, line);
 	f->result->orphans++;
 	return 0;
 }
@@ -290,8 +319,28 @@ static void check_structure(struct fsck *f)
 	if (f->error == 0)
 		check_links(f);
 	/* What lies below a locked directory has names that cannot be read. */
-	if (f->error == 0 && !f->some_locked)
-		f->error = store_each_home(f->v->store, 0, UINT64_MAX, check_home, f);
+	r = f->error || f->some_locked ? 0 : store_each_home(f->v->store, 0, UINT64_MAX, check_home, f);
+
+	if (r == -ENOMEM)
+		f->error = r;
+	else if (r < 0)
+		say(f, "objects without a name cannot all be found: %s", strerror(-r));
+}
+
+static void check_names(struct fsck *f)
+{
+	GATE_SCOPE(f->v);
+	pthread_rwlock_rdlock(&f->v->names_lock);
+	check_structure(f);
+	pthread_rwlock_unlock(&f->v->names_lock);
+}
+
+static void check_contents(struct fsck *f, uint64_t number)
+{
+	GATE_SCOPE(f->v);
+	check_data(f, number);
+	if (atomic_load(&f->v->gate_wanted)) /* who changes keys does not wait for the rest of a large file */
+		f->error = -EAGAIN;
 }
 
 int volume_fsck(struct volume *v, bool data, fsck_report *report, void *arg, struct fsck_result *ret)
@@ -301,14 +350,12 @@ int volume_fsck(struct volume *v, bool data, fsck_report *report, void *arg, str
 	uint64_t number;
 
 	*ret = (struct fsck_result){ 0 };
-	GATE_SCOPE(v);
-	pthread_rwlock_rdlock(&v->names_lock);
-	check_structure(&f);
-	pthread_rwlock_unlock(&v->names_lock);
+	f.last_finding = &f.findings;
+	check_names(&f);
+	tell_all(&f);
 	while (data && f.error == 0 && map_next(&f.links, &pos, &number)) {
-		check_data(&f, number);
-		if (atomic_load(&v->gate_wanted))
-			f.error = -EAGAIN;
+		check_contents(&f, number);
+		tell_all(&f);
 	}
 	map_free(&f.links);
 	free(f.dirs);

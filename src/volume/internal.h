@@ -39,6 +39,7 @@ enum {
 	TARGET_INLINE = 1200,  /* bytes of a symlink's target; longer ones are the object's data */
 	NAME_OVERHEAD = 9,     /* directory number, length */
 };
+enum { TRIES_ON_FULL = 3 };         /* a checkpoint that was under way may not give back what was removed last */
 enum { WRITES_PER_KEY_SHIFT = 31 }; /* after so many (2^31) random nonces the next version of a key is used */
 enum meta_flags {
 	META_NAMES_PARTIAL = 1, /* not every name is listed */
@@ -126,9 +127,7 @@ struct object {
 	size_t bytes;    /* of entries, kept pages and attributes, as counted in the cache; cache_lock */
 	uint8_t *xattrs; /* the companion's content, once loaded */
 	size_t xattrs_len;
-	uint64_t allocated,
-		allocated_end; /* blocks with space below, taken by fallocate since it was loaded; object lock */
-	uint64_t last_seq;     /* of the last commit that touched it */
+	uint64_t last_seq; /* of the last commit that touched it */
 
 	pthread_mutex_t page_lock;
 	struct map pages;                /* verified tag and map pages: page + 1 -> 4096 bytes */
@@ -163,6 +162,7 @@ struct change;
 /* Reads tags of `count` blocks; holes come as zeros. `ch` (may be NULL): sees what it staged. */
 int tags_read(struct volume *v, struct change *ch, struct object *o, uint64_t first, unsigned count,
 	      struct block_tag *out);
+bool tags_are_at_hand(struct object *o, uint64_t first); /* of one block: reading them does not wait for the disk */
 int tags_write(struct change *ch, struct object *o, uint64_t first, unsigned count, const struct block_tag *tags);
 /* Makes blocks holes: tags, pages, and the release of their space. `to` UINT64_MAX: to the end. */
 int tags_release(struct change *ch, struct object *o, uint64_t from, uint64_t to);
@@ -291,7 +291,8 @@ struct keeper {
 };
 
 struct volume {
-	int backing_fd, lock_fd;
+	int backing_fd;
+	int lock_fds[2]; /* of the directory, of log/lock */
 	bool read_only;
 	char *state_dir;
 	uint8_t id[VOLUME_ID_SIZE];

@@ -137,7 +137,7 @@ static void read_ahead(struct volume *v, struct object *o, uint64_t offset)
 		return;
 	for (unsigned i = 0; i < ENTRIES && dir_next(o, &offset, &e, name) == 0; i++, offset++)
 		if (!object_is_cached(v, e.object))
-			store_prefetch(v->store, e.object);
+			store_prefetch(v->store, e.object, 0, 1);
 	atomic_store(&o->read_ahead, offset);
 }
 

@@ -158,7 +158,7 @@ int meta_peek(const uint8_t page[static BLOCK_SIZE], uint64_t number, struct pro
 	if (get_le16(page + 8) != FORMAT_VERSION)
 		return damaged(number, "the header has an unknown format version");
 	if (get_le64(page + 24) != number)
-		return damaged(number, "the file belongs to another object");
+		return damaged(number, "the header belongs to another object");
 	*ret = (struct prologue){ .scope = get_le32(page + 12),
 				  .dek_version = get_le32(page + 16),
 				  .nlink = get_le32(page + 32) };

@@ -88,6 +88,14 @@ static int find_page(struct volume *v, struct change *ch, struct object *o, unsi
 	return r < 0 ? r : 1;
 }
 
+bool tags_are_at_hand(struct object *o, uint64_t first)
+{
+	if (first < HEADER_TAGS)
+		return true;
+	LOCK_SCOPE(&o->page_lock);
+	return map_get(&o->pages, geometry_meta_page(1, geometry_group(first)) + 1);
+}
+
 int tags_read(struct volume *v, struct change *ch, struct object *o, uint64_t first, unsigned count,
 	      struct block_tag *out)
 {
@@ -359,7 +367,6 @@ int tags_release(struct change *ch, struct object *o, uint64_t from, uint64_t to
 
 	if (from >= to)
 		return 0;
-	o->allocated = o->allocated_end = 0;
 	if (from == 0 && to == UINT64_MAX) { /* all: nothing of the tree need be read */
 		m->height = 0;
 		m->blocks = 0;

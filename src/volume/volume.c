@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 
 #include <coffer/util.h>
@@ -16,8 +17,26 @@ enum {
 	KEY_POLL = 60, /* seconds */
 };
 
-/* ---- locking the directory: a record lock, which network file systems know too, of this open file alone ---- */
-static int lock_backing(int backing_fd, bool read_only)
+/* ---- locking the directory ---- */
+/* The directory itself, which nobody can take away from under the lock. -EBUSY, or a descriptor that holds the lock; -EOPNOTSUPP
+ * on network file systems. */
+static int lock_directory(int backing_fd, bool read_only)
+{
+	int fd = openat(backing_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (fd < 0)
+		return -errno;
+	if (flock(fd, (read_only ? LOCK_SH : LOCK_EX) | LOCK_NB) < 0) {
+		int r = errno == EWOULDBLOCK ? -EBUSY : -EOPNOTSUPP;
+
+		close(fd);
+		return r;
+	}
+	return fd;
+}
+
+/* A record lock of this open file alone, which network file systems know too. */
+static int lock_file(int backing_fd, bool read_only)
 {
 	struct flock lock = { .l_type = read_only ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET };
 	int fd = openat(backing_fd, "log/lock",
@@ -34,11 +53,22 @@ static int lock_backing(int backing_fd, bool read_only)
 	return fd;
 }
 
+static int lock_backing(struct volume *v)
+{
+	v->lock_fds[0] = lock_directory(v->backing_fd, v->read_only);
+	if (v->lock_fds[0] < 0 && v->lock_fds[0] != -EOPNOTSUPP)
+		return v->lock_fds[0];
+	v->lock_fds[1] = lock_file(v->backing_fd, v->read_only);
+	return v->lock_fds[1] < 0 ? v->lock_fds[1] : 0;
+}
+
 /* ---- object numbers ---- */
 static int store_descriptor(struct volume *v)
 {
 	int r = descriptor_store(v->d, v->backing_fd, keys_descriptor_mac(v->keys));
 
+	if (is_full(r) && store_give_reserve(v->store))
+		r = descriptor_store(v->d, v->backing_fd, keys_descriptor_mac(v->keys));
 	if (r < 0) {
 		log_error("the descriptor cannot be replaced: %s", strerror(-r));
 		return r;
@@ -101,8 +131,9 @@ static void volume_free(struct volume *v)
 	keys_free(v->keys);
 	descriptor_free(v->d);
 	free(v->statuses);
-	if (v->lock_fd >= 0)
-		close(v->lock_fd);
+	for (size_t i = 0; i < sizeof(v->lock_fds) / sizeof(v->lock_fds[0]); i++)
+		if (v->lock_fds[i] >= 0)
+			close(v->lock_fds[i]);
 	pthread_rwlock_destroy(&v->gate);
 	pthread_rwlock_destroy(&v->names_lock);
 	pthread_mutex_destroy(&v->cache_lock);
@@ -143,7 +174,7 @@ static struct volume *volume_new(int backing_fd, bool read_only, const char *sta
 	if (!v)
 		return NULL;
 	v->backing_fd = backing_fd;
-	v->lock_fd = -1;
+	v->lock_fds[0] = v->lock_fds[1] = -1;
 	v->read_only = read_only;
 	gate_init(v);
 	pthread_rwlock_init(&v->names_lock, NULL);
@@ -221,10 +252,8 @@ int volume_create(int backing_fd, enum suite suite, const char *key_uri, struct 
 		if (r == -EEXIST)
 			r = -ENOTEMPTY;
 	}
-	if (r == 0) {
-		v->lock_fd = lock_backing(backing_fd, false);
-		r = v->lock_fd < 0 ? v->lock_fd : 0;
-	}
+	if (r == 0)
+		r = lock_backing(v);
 	if (r == 0)
 		r = store_new(backing_fd, false, &v->store);
 	if (r == 0)
@@ -270,7 +299,8 @@ static int looks_lost(struct volume *v, struct object *o, uint64_t page, bool *r
 	return r;
 }
 
-/* A page that went home directly and was not synced may not have got there: then it is a hole again. */
+/* A page that went home directly and was not synced may not have got there: then it is a hole again. One that seems to be there
+ * is written again: after a sync that failed the backing file system shows what it could not write. */
 static int verify_unsynced(void *arg, uint64_t number, uint64_t page)
 {
 	struct volume *v = arg;
@@ -296,6 +326,8 @@ static int verify_unsynced(void *arg, uint64_t number, uint64_t page)
 			   "zeros",
 			   number, block);
 		r = make_hole(v, o, block);
+	} else if (r == 0 && !v->read_only) {
+		r = store_write_again(v->store, number, page, 1);
 	}
 	object_put(v, o);
 	return r;
@@ -349,6 +381,7 @@ static int remove_unborn(void *arg, uint64_t number)
 
 	if (r < 0 || memcmp(page, none, sizeof(none)) != 0)
 		return r;
+	log_notice("object %" PRIu64 ": new data without an object that the log knows; removed", number);
 	r = change_begin(v, &ch, 0, ROOM_REMOVAL);
 	if (r == 0)
 		r = txn_remove(&ch.t, number);
@@ -379,8 +412,7 @@ static int recover(struct volume *v)
 		r = store_settle(v->store);
 	if (r < 0)
 		log_error("the volume was not unmounted, and recovering it failed: %s%s", strerror(-r),
-			  r == -ENOSPC || r == -EDQUOT ? "; make room in the backing file system, or mount with -o ro"
-						       : "");
+			  is_full(r) ? "; make room in the backing file system, or mount with -o ro" : "");
 	else
 		log_notice("the volume was not unmounted: %" PRIu64 " log records replayed, %" PRIu64
 			   " open files without a name removed",
@@ -442,9 +474,9 @@ int volume_open(int backing_fd, const struct volume_options *o, struct volume **
 	if (r == 0 && faccessat(backing_fd, DESCRIPTOR_NAME, F_OK, AT_SYMLINK_NOFOLLOW) < 0)
 		r = -errno; /* before a lock file is made where no volume is */
 	if (r == 0) {
-		v->lock_fd = lock_backing(backing_fd, o->read_only);
-		if (v->lock_fd < 0 && !(o->read_only && (v->lock_fd == -ENOENT || v->lock_fd == -EROFS)))
-			r = v->lock_fd;
+		r = lock_backing(v);
+		if (o->read_only && (r == -ENOENT || r == -EROFS))
+			r = 0;
 		if (r < 0 && r != -EBUSY) {
 			log_error("log/lock cannot be opened: %s", strerror(-r));
 			r = -EIO; /* whatever it was, it was not about keys */
@@ -540,6 +572,15 @@ int volume_statfs(struct volume *v, struct statvfs *ret)
 
 	ret->f_namemax = VOLUME_NAME_MAX;
 	return r;
+}
+
+bool volume_has_room(struct volume *v)
+{
+	bool room = store_has_room(v->store);
+
+	for (int tries = 0; !room && tries < TRIES_ON_FULL && store_reclaim(v->store); tries++)
+		room = store_has_room(v->store);
+	return room;
 }
 
 void volume_status(struct volume *v, struct volume_status *ret)

@@ -398,13 +398,15 @@ static ssize_t get_value(const uint8_t *blob, size_t len, const char *name, void
 	return (ssize_t)have;
 }
 
-static ssize_t get_list(const uint8_t *blob, size_t len, const char *name, void *buf, size_t size)
+/* Leaves out names that begin with `hidden`, which may be NULL. */
+static ssize_t get_list(const uint8_t *blob, size_t len, const char *hidden, void *buf, size_t size)
 {
-	size_t used = 0;
+	size_t used = 0, prefix = hidden ? strlen(hidden) : 0;
 	struct item i;
 
-	(void)name;
 	for (size_t pos = 0; item_at(blob, len, pos, &i); pos = i.end) {
+		if (prefix && i.name_len >= prefix && memcmp(i.name, hidden, prefix) == 0)
+			continue;
 		if (size && used + i.name_len + 1 > size)
 			return -ERANGE;
 		if (size) {
@@ -421,7 +423,7 @@ ssize_t volume_getxattr(struct volume *v, uint64_t object, const char *name, voi
 	return is_known(name) ? with_blob(v, object, get_value, name, buf, size) : -EOPNOTSUPP;
 }
 
-ssize_t volume_listxattr(struct volume *v, uint64_t object, char *buf, size_t size)
+ssize_t volume_listxattr(struct volume *v, uint64_t object, bool trusted, char *buf, size_t size)
 {
-	return with_blob(v, object, get_list, NULL, buf, size);
+	return with_blob(v, object, get_list, trusted ? NULL : "trusted.", buf, size);
 }

@@ -108,6 +108,21 @@ static void place_page(const struct cut *cut, const struct file *f, const struct
 	}
 }
 
+/* A hole that did not get to the disk as a whole may have in part, where that keeps no order among pages: what lies in one file
+ * may belong to many objects. */
+static void place_punch(const struct disk *d, const struct cut *cut, const struct file *f, const struct change *c,
+			unsigned char **data, uint64_t *size)
+{
+	if (d->model == DISK_ORDERED || cut->luck == LUCK_NONE || c->off % BLOCK || c->len % BLOCK)
+		return;
+	for (uint64_t at = c->off; at < c->off + c->len && at < *size; at += BLOCK) {
+		const struct change part = { .kind = TRACE_PUNCH, .off = at, .len = BLOCK };
+
+		if (mix(mix(cut->seed + 3, f->ino ^ c->index), at / BLOCK) % 3 == 0)
+			content_change(&part, data, size);
+	}
+}
+
 static void place_changes(const struct disk *d, const struct cut *cut, const struct file *f, unsigned char **data,
 			  uint64_t *size)
 {
@@ -132,6 +147,8 @@ static void place_changes(const struct disk *d, const struct cut *cut, const str
 		if (c->kind != TRACE_WRITE) {
 			if (meta_is_kept(d, cut, f, c))
 				content_change(c, data, size);
+			else if (c->kind == TRACE_PUNCH)
+				place_punch(d, cut, f, c, data, size);
 			continue;
 		}
 		for (uint64_t p = c->off / BLOCK; p * BLOCK < c->off + c->len; p++) {

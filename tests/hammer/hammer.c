@@ -203,7 +203,7 @@ static void do_attributes(struct worker *w, uint64_t object)
 		may(volume_removexattr(vol, object, any(w, 2) ? "user.a" : "user.b"), "removexattr", object);
 		break;
 	case 3:
-		at = (uint64_t)volume_listxattr(vol, object, list, sizeof(list));
+		at = (uint64_t)volume_listxattr(vol, object, true, list, sizeof(list));
 		may((int)at, "listxattr", object);
 		break;
 	case 4:

@@ -50,6 +50,8 @@ is_mounted "$mnt" || fail "not mounted when mount returned"
 expect "$b" "$(findmnt -nro SOURCE --mountpoint "$mnt")" "source of the mount"
 echo one >"$mnt/file"
 code 6 "$COFFER" mount "$b" "$TEST_TMP"
+rm "$b/log/lock" # the directory itself is locked, too
+code 6 "$COFFER" mount "$b" "$TEST_TMP"
 "$COFFER" umount "$mnt"
 is_mounted "$mnt" && fail "still mounted"
 is_clean "$b" || fail "not clean after unmounting"
@@ -298,6 +300,27 @@ mount -o loop "$image" "$disk"
 "$COFFER" mount "$disk/vol" "$mnt"
 expect synced "$(cat "$mnt/synced")" "contents synced before the backing directory failed"
 "$COFFER" umount "$mnt"
+ok
+
+# ---- others fill the disk to the last byte: the volume mounts all the same, and removing makes room, which they get ----
+for type in ext4 xfs btrfs; do
+	command -v "mkfs.$type" >/dev/null || continue
+	disk=$(make_loop_fs "$type" 400M)
+	make_volume "$disk/vol"
+	"$COFFER" mount "$disk/vol" "$mnt"
+	dd if=/dev/urandom of="$mnt/large" bs=1M count=100 conv=fsync status=none
+	"$COFFER" umount "$mnt"
+	for size in 1M 4K; do
+		refused dd if=/dev/zero of="$disk/other-$size" bs="$size" status=none conv=fsync
+	done
+	"$COFFER" mount "$disk/vol" "$mnt" -o writeback=off
+	refused dd if=/dev/urandom of="$mnt/more" bs=1M count=2 status=none
+	rm "$mnt/large"
+	await 30 dd if=/dev/zero of="$disk/room" bs=1M count=50 status=none conv=fsync
+	echo new >"$mnt/new"
+	"$COFFER" umount "$mnt"
+	umount "$disk" # at once: nothing of the daemon's has it open any more
+done
 ok
 
 # ---- an ordinary user, through fusermount3 ----

@@ -49,5 +49,9 @@ if command -v mkfs.xfs >/dev/null; then
 	suite "largest file on xfs" "$xfs" allow_other "" sparse_files too_big holes
 	suite "full xfs" "$xfs" allow_other --infrastructure --fill
 fi
+if command -v mkfs.btrfs >/dev/null; then
+	btrfs=$(make_loop_fs btrfs 400M)
+	suite "full btrfs" "$btrfs" allow_other "" --fill full_disk full_without_sync
+fi
 say "$passed passed, $failed failed"
 [[ $failed -eq 0 ]]

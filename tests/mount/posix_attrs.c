@@ -50,6 +50,36 @@ static bool far_times(void)
 	return true;
 }
 
+static bool birth_of(const char *path, struct statx *ret)
+{
+	return statx(AT_FDCWD, path, AT_SYMLINK_NOFOLLOW, STATX_BTIME | STATX_BASIC_STATS, ret) == 0 &&
+	       ret->stx_mask & STATX_BTIME;
+}
+
+/* The time of birth is told, and nothing moves it. */
+static bool birth_stays(void)
+{
+	const struct timespec old[2] = { { 1000, 1 }, { 2000, 2 } };
+	struct statx born, later;
+	struct timespec start, end;
+
+	clock_gettime(CLOCK_REALTIME_COARSE, &start);
+	CHECK(put_file(path_of("f"), 100, 1) && birth_of(path_of("f"), &born));
+	clock_gettime(CLOCK_REALTIME_COARSE, &end);
+	CHECK(born.stx_btime.tv_sec >= start.tv_sec && born.stx_btime.tv_sec <= end.tv_sec);
+	CHECK(born.stx_ino && born.stx_size == 100 && S_ISREG(born.stx_mode) && born.stx_nlink == 1);
+	usleep(20000);
+	CHECK(put_file(path_of("f"), 50, 2) && chmod(path_of("f"), 0600) == 0);
+	CHECK(utimensat(AT_FDCWD, path_of("f"), old, 0) == 0 && rename(path_of("f"), path_of("g")) == 0);
+	for (int round = 0; round < 2; round++) {
+		CHECK(birth_of(path_of("g"), &later) && later.stx_mtime.tv_sec == 2000);
+		CHECK(later.stx_btime.tv_sec == born.stx_btime.tv_sec);
+		CHECK(later.stx_btime.tv_nsec == born.stx_btime.tv_nsec);
+		CHECK(remount());
+	}
+	return true;
+}
+
 static bool newer(const struct timespec *one, const struct timespec *other)
 {
 	return one->tv_sec != other->tv_sec ? one->tv_sec > other->tv_sec : one->tv_nsec > other->tv_nsec;
@@ -250,6 +280,15 @@ static bool xattr_sizes(void)
 	return true;
 }
 
+static bool lists_user_alone(void)
+{
+	char list[256];
+
+	CHECK(listxattr(path_of("f"), NULL, 0) == sizeof("user.a"));
+	CHECK(listxattr(path_of("f"), list, sizeof(list)) == sizeof("user.a") && strcmp(list, "user.a") == 0);
+	return true;
+}
+
 static bool xattr_rules(void)
 {
 	char key[32], list[32768];
@@ -265,6 +304,10 @@ static bool xattr_rules(void)
 	CHECK(set_xattr(path_of("p"), "security.a", 5, 1, 0) && has_xattr(path_of("p"), "security.a", 5, 1));
 	CHECK(!set_xattr(path_of("f"), "nospace.a", 5, 1, 0) && errno_is(EOPNOTSUPP));
 	CHECK_ERROR(ENODATA, getxattr(path_of("f"), "user.none", list, sizeof(list)));
+	/* Names in trusted. are for root alone. */
+	CHECK(set_xattr(path_of("f"), "trusted.secret", 5, 1, 0) && chmod(path_of("."), 0755) == 0);
+	CHECK(as_user(OTHER, OTHER, lists_user_alone));
+	CHECK(listxattr(path_of("f"), list, sizeof(list)) == sizeof("user.a") + sizeof("trusted.secret"));
 	for (int i = 0; i < 300; i++) {
 		snprintf(key, sizeof(key), "user.many-%d", i);
 		CHECK(set_xattr(path_of("f"), key, (size_t)i, (uint64_t)i, 0));
@@ -328,6 +371,7 @@ static bool statfs_values(void)
 
 const struct test attr_tests[] = {
 	{ "far_times", far_times },
+	{ "birth_stays", birth_stays },
 	{ "times_move", times_move },
 	{ "setgid_dirs", setgid_dirs },
 	{ "sticky", sticky },

@@ -114,17 +114,36 @@ static bool full_of_names(void)
 	return true;
 }
 
-/* Room that was reserved is there even when the disk is full. */
+static unsigned long free_bytes(void)
+{
+	struct statvfs st;
+
+	return statvfs(path_of("."), &st) == 0 ? st.f_bavail * st.f_frsize : 0;
+}
+
+/* Room that was reserved is there even when the disk is full, also where something was cut off just before. What could not be
+ * reserved as a whole, and what is cut off behind the end, is given back. */
 static bool full_but_reserved(void)
 {
 	enum { ROOM = 4 << 20 };
 	unsigned char *data = malloc(ROOM);
 	int fd = open(path_of("f"), O_CREAT | O_RDWR, 0644);
-
 	int other = open(path_of("g"), O_CREAT | O_RDWR, 0644);
 
-	CHECK(fd >= 0 && other >= 0 && data && fallocate(fd, 0, 0, ROOM) == 0 && fsync(fd) == 0);
+	CHECK(fd >= 0 && other >= 0 && data);
+	fill(data, ROOM, 4);
+	CHECK(pwrite(fd, data, ROOM, 0) == ROOM && fsync(fd) == 0 && ftruncate(fd, 0) == 0);
+	CHECK(fallocate(fd, 0, 0, ROOM) == 0 && fsync(fd) == 0);
+	unsigned long before = free_bytes();
+
 	CHECK_ERROR(ENOSPC, fallocate(other, 0, 0, (off_t)1 << 40));
+	if (suite.coffer) {
+		CHECK(free_bytes() > before / 2);
+		CHECK(fallocate(other, FALLOC_FL_KEEP_SIZE, 0, 4 * ROOM) == 0);
+		before = free_bytes();
+		CHECK(ftruncate(other, 0) == 0 && fallocate(other, 0, 0, 1) == 0); /* waits for what goes */
+		CHECK(free_bytes() > before + 2UL * ROOM);
+	}
 	/* Some file systems keep what they had reserved when it was not enough. */
 	close(other);
 	CHECK(unlink(path_of("g")) == 0);
@@ -138,9 +157,41 @@ static bool full_but_reserved(void)
 	return true;
 }
 
+/* Who never syncs nor closes hears of a full disk as well, not long after it is; and can go on once there is room. */
+static bool full_without_sync(void)
+{
+	enum { PIECE = 1 << 20, SLACK = 512 /* pieces that the kernel may take before it learns */ };
+	unsigned long most = free_bytes() / PIECE + SLACK, count = 0;
+	unsigned char *data = malloc(PIECE);
+	int fd = open(path_of("f"), O_CREAT | O_RDWR, 0644), error = 0;
+
+	CHECK(data && fd >= 0);
+	fill(data, PIECE, 6);
+	while (count < most && !error) {
+		ssize_t n = write(fd, data, PIECE);
+
+		error = n < 0 ? errno : 0;
+		count += n > 0;
+	}
+	printf("  %lu MiB taken, then %s\n", count, strerrorname_np(error));
+	CHECK(error == ENOSPC);
+	struct stat st;
+
+	CHECK(fstat(fd, &st) == 0 && stat(path_of("f"), &st) == 0);
+	CHECK(ftruncate(fd, 0) == 0);
+	fsync(fd); /* reports what was lost */
+	for (int tries = 0; tries < 100 && free_bytes() < 4 * PIECE; tries++)
+		usleep(100000);
+	CHECK(pwrite(fd, data, PIECE, 0) == PIECE && fsync(fd) == 0);
+	CHECK(close(fd) == 0 && has_contents(path_of("f"), PIECE, 6));
+	free(data);
+	return true;
+}
+
 const struct test full_tests[] = {
 	{ "full_disk", full_disk },
 	{ "full_of_names", full_of_names },
 	{ "full_but_reserved", full_but_reserved },
+	{ "full_without_sync", full_without_sync },
 	{ 0 },
 };

@@ -179,7 +179,9 @@ volume() { # VARIANT CREATE_OPTION...
 	rm "$mnt/$folder/$name-5" # of what is gone nothing shows either
 	umount_volume "$mnt"
 	look_below "unmounted"
-	printf 'x' | dd of="$b/objects/000/003" bs=1 seek=4200 conv=notrunc status=none # something to complain about
+	# Something to complain about: a block, and a header.
+	printf 'x' | dd of="$b/objects/000/003" bs=1 seek=4200 conv=notrunc status=none
+	printf 'x' | dd of="$b/objects/000/headers" bs=1 seek=$((4 * 4096 + 100)) conv=notrunc status=none
 	"$COFFER" mount -f "$b" "$mnt" >>"$log" 2>&1 &
 	pid=$!
 	for ((i = 0; i < 200; i++)); do

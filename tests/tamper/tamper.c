@@ -170,6 +170,7 @@ int main(int argc, char **argv)
 	run_copy(copy, "nothing changed");
 	remove_tree(copy);
 	tamper_objects();
+	tamper_headers();
 	tamper_volume();
 	tamper_log();
 	printf("%lu changes, volumes opened %lu times\n", setup.cases, setup.opened);

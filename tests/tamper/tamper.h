@@ -116,7 +116,10 @@ bool has_block(const struct node *n, uint64_t block);
 void content_of(unsigned node, uint64_t block, uint8_t out[static 4096]);
 size_t xattr_of(unsigned node, bool big, uint8_t out[static BIG_XATTR]);
 void target_of(const struct node *n, char out[static LONG_TARGET + 1]);
-uint64_t backing_path(const char *volume, uint64_t number, char out[static PATH_MAX]); /* gives the number back */
+/* Where an object is below: its own file, of all pages but the first; and the file that has its header, and where. */
+void backing_path(const char *volume, uint64_t number, char out[static PATH_MAX]);
+void headers_path(const char *volume, uint64_t number, char out[static PATH_MAX]);
+off_t header_place(uint64_t number);
 
 /* ---- tamper_check.c: in a process of its own, on an open volume ---- */
 void check_world(struct volume *v, bool exact); /* exact: times and sizes of directories, too */
@@ -126,14 +129,60 @@ void touch_world(struct volume *v); /* changes, among them of what is damaged, t
 /* ---- tamper_batch.c ---- */
 /* Reads a changed copy in all ways: read-only, checked, writable, changed, again; then holds the outcome against `damage`. */
 void run_copy(const char *path, const char *label);
+/* Same, but it may refuse to be changed. */
+void run_reading(const char *path, const char *label);
 /* Same, for a change after which everything may be refused, but nothing be untrue. */
 void run_refusable(const char *path, const char *label);
 void clear_damage(void);
-void add_damage(int node, bool companion, const char *before, const char *after); /* compares two backing files */
+void add_damage(int node, bool companion, const char *before,
+		const char *after); /* compares two volumes' files of it */
 void lose(int node, bool noticed);
 
+/* ---- tamper_copies.c: many changes to a copy ---- */
+enum op { FLIP, ZERO, ONES, NOISE, OP_KINDS };
+static inline uint64_t at_page(uint64_t page)
+{
+	return page * 4096;
+}
+/* Where a byte of an object lies: that many bytes into its pages. */
+struct spot {
+	int fd; /* to be closed */
+	off_t at;
+};
+/* One or two nodes (`b` may be NULL) that nothing was done to, in the first copy that has them. Of that kind and variant; any:
+ * -1; those alike modulo `step`. */
+void take_two(enum kind kind, int variant, int step, int *a, int *b);
+int take(enum kind kind, int variant, int step);
+const char *copy_path(void);                                                           /* where a node was last taken */
+void path_in(const char *volume, int node, bool companion, char out[static PATH_MAX]); /* its own file */
+struct spot open_spot(const char *volume, int node, bool companion, uint64_t off);
+void apply(struct spot where, size_t len, enum op op); /* and closes it */
+void done(int node, bool companion, const char *label,
+	  const char *what); /* finds what a change touches, and names it */
+void run_copies(void);
+
+/* ---- tamper_scenes.c ---- */
+/* One change, made by a shell in a copy. $A and $B are the headers of the first folder (of the root, too) and of the second;
+ * $FOREIGN is the other volume, `header VOLUME N` gives a header; $OTHER and $SAVED: see tamper_log.c. */
+struct scene {
+	const char *label, *script;
+	enum {
+		HARMLESS,
+		COMPARED,         /* what it touches is found by comparing files */
+		COMPARED_READING, /* and changes may be refused */
+		REFUSABLE,        /* everything may be */
+	} outcome;
+	int orphans; /* that fsck finds; -1: whatever */
+};
+void run_scenes(const char *prefix, const struct scene *scenes, size_t count);
+void run_script(const char *path, const char *script);
+void find_damage(const char *path); /* of all nodes */
+
 /* ---- what is tried ---- */
+void tamper_files(void);
+void tamper_folders(void);
 void tamper_objects(void);
+void tamper_headers(void);
 void tamper_volume(void);
 void tamper_log(void);
 

@@ -40,11 +40,16 @@ wrong() {
 	say "FAILED: $*"
 	failed=$((failed + 1))
 }
-# object NAME: its backing file.
+# object NAME, header NAME: its own file; the file that has its header, and where, as words.
 object() {
 	local number
 	number=$(stat -c %i "$mnt/$1")
 	printf '%s/objects/%03x/%03x' "$b" $((number >> 12)) $((number & 4095))
+}
+header() {
+	local number
+	number=$(stat -c %i "$mnt/$1")
+	printf '%s/objects/%03x/headers %d\n' "$b" $((number >> 12)) $(((number & 4095) * 4096))
 }
 # flip FILE OFFSET: changes a byte.
 flip() {
@@ -52,6 +57,14 @@ flip() {
 	byte=$(od -An -tu1 -j "$2" -N 1 "$1")
 	# shellcheck disable=SC2059
 	printf "\\x$(printf %02x $((byte ^ 4)))" | dd of="$1" bs=1 seek="$2" conv=notrunc status=none
+}
+# page FILE OFFSET [FROM]: reads a page, or writes it.
+page() {
+	if [[ ${3:-} ]]; then
+		dd if="$3" of="$1" bs=4096 seek=$(($2 / 4096)) conv=notrunc status=none
+	else
+		dd if="$1" bs=4096 skip=$(($2 / 4096)) count=1 status=none
+	fi
 }
 # fresh NAME: its content, read past the kernel's cache.
 fresh() { dd if="$mnt/$1" bs=65536 iflag=direct status=none; }
@@ -81,7 +94,7 @@ on_mounts() {
 	make_volume "$b" "$@" >/dev/null
 	mount_volume "$b" "$mnt"
 	declare -gA sums=()
-	for f in data header removed cut good1 good2 linked; do
+	for f in data header swapped1 swapped2 punched removed cut good1 good2 linked; do
 		head -c 300000 /dev/urandom >"$mnt/$f"
 		sums[$f]=$(sha256sum <"$mnt/$f")
 	done
@@ -102,20 +115,34 @@ on_mounts() {
 		damaged "changed while mounted"
 	fi
 	reads good1 "while another is damaged"
-	local header removed cut linked dir whole
-	header=$(object header) removed=$(object removed) cut=$(object cut) linked=$(object linked) dir=$(object dir) whole=$(object whole)
+	local header swapped1 swapped2 punched removed cut linked dir whole good
+	# Each the file and the place.
+	read -ra header < <(header header)
+	read -ra swapped1 < <(header swapped1)
+	read -ra swapped2 < <(header swapped2)
+	read -ra punched < <(header punched)
+	read -ra whole < <(header whole)
+	removed=$(object removed) cut=$(object cut) linked=$(object linked) dir=$(object dir) good=$(object good1)
 	umount_volume "$mnt"
 
 	# While it is not.
-	flip "$header" 120
+	flip "${header[0]}" $((header[1] + 120))
+	page "${swapped1[@]}" >"$TEST_TMP/page1"
+	page "${swapped2[@]}" >"$TEST_TMP/page2"
+	page "${swapped1[@]}" "$TEST_TMP/page2"
+	page "${swapped2[@]}" "$TEST_TMP/page1"
+	fallocate -p -o "${punched[1]}" -l 4096 "${punched[0]}"
 	rm "$removed"
-	truncate -s 4096 "$cut"
-	ln -f "$header" "$linked"
+	truncate -s 8192 "$cut"
+	ln -f "$good" "$linked"
 	flip "$dir" $((2 * 4096 + 7))
-	flip "$whole" 70
+	flip "${whole[0]}" $((whole[1] + 70))
 	mount_volume "$b" "$mnt"
 	reads good1 "beside damage" && reads good2 "beside damage"
 	errs header "header changed"
+	errs swapped1 "header exchanged with another"
+	errs swapped2 "header exchanged with another"
+	errs punched "header punched"
 	errs removed "removed"
 	[[ $suite == none ]] || errs cut "cut off"
 	errs linked "replaced by another file"
@@ -147,7 +174,7 @@ on_mounts() {
 	reads good2 "after a noisy log"
 	alive "after a noisy log"
 	umount_volume "$mnt"
-	for f in log/lock coffer.volume log/segment0; do
+	for f in log/lock coffer.volume log/segment0 objects/000/headers objects/000; do
 		mv "$b/$f" "$TEST_TMP/aside"
 		mkfifo "$b/$f"
 		for command in "fsck $b" "status $b" "mount $b $mnt"; do

@@ -73,18 +73,20 @@ static uint64_t group_end(uint64_t group)
 	return geometry_group_first(group) + GROUP_BLOCKS;
 }
 
+static bool header_differs(const uint8_t *a, const uint8_t *b)
+{
+	size_t used = HEADER_FIXED + get_le32(a + BODY_LENGTH_AT);
+
+	return differ(a, b, 0, used < BLOCK_SIZE ? used : BLOCK_SIZE);
+}
+
 static void page_changed(int node, uint64_t page, const uint8_t *a, const uint8_t *b)
 {
 	const struct node *n = &shared->nodes[node];
 	struct damage *d = &shared->damage[node];
-	uint64_t block = page ? geometry_block(page) : 0, index, span;
+	uint64_t block = geometry_block(page), index, span;
 
-	if (page == 0) {
-		size_t used = HEADER_FIXED + get_le32(a + BODY_LENGTH_AT);
-
-		if (differ(a, b, 0, used < BLOCK_SIZE ? used : BLOCK_SIZE))
-			d->whole = d->noticed = true;
-	} else if (block != UINT64_MAX) {
+	if (block != UINT64_MAX) {
 		bool dir = S_ISDIR(n->mode), free = setup.suite == SUITE_XTS && S_ISREG(n->mode);
 
 		/* A directory's blocks are filled from the start. */
@@ -99,12 +101,15 @@ static void page_changed(int node, uint64_t page, const uint8_t *a, const uint8_
 }
 
 /* The companion: whatever of it is changed, the attributes are lost. */
-static void companion_changed(int node, uint64_t page, const uint8_t *a, const uint8_t *b)
+static void lose_xattrs(int node)
 {
-	size_t used = page ? BLOCK_SIZE : HEADER_FIXED + get_le32(a + BODY_LENGTH_AT);
+	shared->damage[node].xattrs = shared->damage[node].noticed = true;
+}
 
-	if (page <= (BIG_XATTR + 200) / BLOCK_SIZE + 1 && differ(a, b, 0, used < BLOCK_SIZE ? used : BLOCK_SIZE))
-		shared->damage[node].xattrs = shared->damage[node].noticed = true;
+static void companion_changed(int node, uint64_t page)
+{
+	if (page <= (BIG_XATTR + 200) / BLOCK_SIZE + 1)
+		lose_xattrs(node);
 }
 
 static void read_page(int fd, uint64_t page, uint8_t out[static BLOCK_SIZE])
@@ -119,20 +124,56 @@ static void read_page(int fd, uint64_t page, uint8_t out[static BLOCK_SIZE])
 /* The next page at or after `page` that either file has data in; UINT64_MAX: none. */
 static uint64_t next_data(int fd, uint64_t page)
 {
-	off_t at = fd < 0 ? -1 : lseek(fd, (off_t)(page * BLOCK_SIZE), SEEK_DATA);
+	struct stat st;
+	off_t at = fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)
+			   ? -1
+			   : lseek(fd, (off_t)(page * BLOCK_SIZE), SEEK_DATA);
 
 	return at < 0 ? UINT64_MAX : (uint64_t)at / BLOCK_SIZE;
 }
 
+static void open_both(void (*path_of)(const char *volume, uint64_t number, char *out), uint64_t number,
+		      const char *before, const char *after, int *a, int *b)
+{
+	char path[PATH_MAX];
+
+	path_of(before, number, path);
+	*a = open(path, O_RDONLY | O_CLOEXEC);
+	path_of(after, number, path);
+	*b = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW);
+}
+
+static void compare_headers(int node, bool companion, uint64_t number, const char *before, const char *after)
+{
+	AUTO_CLOSE int a = -1;
+	AUTO_CLOSE int b = -1;
+	uint8_t old[BLOCK_SIZE], new[BLOCK_SIZE];
+	struct damage *d = &shared->damage[node];
+
+	open_both(headers_path, number, before, after, &a, &b);
+	must(a >= 0, "opening unchanged headers");
+	read_page(a, (uint64_t)header_place(number) / BLOCK_SIZE, old);
+	read_page(b, (uint64_t)header_place(number) / BLOCK_SIZE, new);
+	if (!header_differs(old, new))
+		return;
+	if (companion)
+		lose_xattrs(node);
+	else
+		d->whole = d->noticed = true;
+}
+
 void add_damage(int node, bool companion, const char *before, const char *after)
 {
-	AUTO_CLOSE int a = open(before, O_RDONLY | O_CLOEXEC);
-	AUTO_CLOSE int b = open(after, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW);
+	const struct node *n = &shared->nodes[node];
+	uint64_t number = companion ? n->companion : n->number;
+	AUTO_CLOSE int a = -1;
+	AUTO_CLOSE int b = -1;
 	uint8_t old[BLOCK_SIZE], new[BLOCK_SIZE];
 
-	must(a >= 0, "opening an unchanged file");
 	shared->damage[node].used = true;
-	for (uint64_t page = 0;; page++) {
+	compare_headers(node, companion, number, before, after);
+	open_both(backing_path, number, before, after, &a, &b); /* no file: what has no blocks has none */
+	for (uint64_t page = 1;; page++) {                      /* the first page is nothing's place */
 		uint64_t next = next_data(a, page), other = next_data(b, page);
 
 		page = next < other ? next : other;
@@ -140,8 +181,12 @@ void add_damage(int node, bool companion, const char *before, const char *after)
 			return;
 		read_page(a, page, old);
 		read_page(b, page, new);
-		if (memcmp(old, new, BLOCK_SIZE) != 0)
-			(companion ? companion_changed : page_changed)(node, page, old, new);
+		if (memcmp(old, new, BLOCK_SIZE) == 0)
+			continue;
+		if (companion)
+			companion_changed(node, page);
+		else
+			page_changed(node, page, old, new);
 	}
 }
 
@@ -259,7 +304,7 @@ void run_refusable(const char *path, const char *label)
 	refusable_stage(path, label, "after changes", look_loosely);
 }
 
-void run_copy(const char *path, const char *label)
+static void read_copy(const char *path, const char *label)
 {
 	bool noticed = false;
 
@@ -282,6 +327,17 @@ void run_copy(const char *path, const char *label)
 			bad("%s: fsck finds %llu errors where nothing that counts was changed", label,
 			    (unsigned long long)shared->fsck.errors);
 	}
+}
+
+void run_reading(const char *path, const char *label)
+{
+	read_copy(path, label);
+	run_refusable(path, label);
+}
+
+void run_copy(const char *path, const char *label)
+{
+	read_copy(path, label);
 	if (stage(path, label, "writable", change))
 		judge(label, "writable");
 	if (stage(path, label, "after changes", look_loosely))

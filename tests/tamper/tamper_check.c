@@ -183,7 +183,7 @@ static void check_xattrs(struct volume *v, unsigned i, uint64_t number)
 	static const char both[] = "user.short\0user.long";
 	char got[256];
 	size_t len = n->big_xattr ? sizeof(both) : n->inline_xattr ? strlen(both) + 1 : 0;
-	ssize_t r = volume_listxattr(v, number, got, sizeof(got));
+	ssize_t r = volume_listxattr(v, number, true, got, sizeof(got));
 
 	if (r < 0)
 		refused(i, d->whole || d->xattrs, "listxattr", (int)r);

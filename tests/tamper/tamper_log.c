@@ -136,16 +136,6 @@ static void run_epoch(const char *path, unsigned rounds)
 	_exit(0); /* as if killed */
 }
 
-static void run_script(const char *path, const char *script)
-{
-	AUTO_FREE char *command = NULL;
-
-	must(asprintf(&command, "export FOREIGN='%s' OTHER='%s' SAVED='%s/saved'; cd '%s' && { %s; }", setup.foreign,
-		      diverged, setup.dir, path, script) > 0,
-	     "memory");
-	must(system(command) == 0, script);
-}
-
 /* One that ends well, but of whose log a part is kept. */
 static void run_kept_epoch(void *path)
 {
@@ -685,11 +675,76 @@ static void leniency_ends(void)
 	remove_tree(path);
 }
 
+/* ---- headers, after an unclean stop ---- */
+static bool is_there(const char *path, const char *name)
+{
+	char file[2 * PATH_MAX];
+	struct stat st;
+
+	snprintf(file, sizeof(file), "%s/%s", path, name);
+	return stat(file, &st) == 0;
+}
+
+/* Where objects were to be made: a header, authentic or not, is kept, with its file or without; a file without a header is of an
+ * object that was never made, and goes. */
+static void planted_ahead(void)
+{
+	char path[PATH_MAX];
+
+	if (!wanted("log"))
+		return;
+	snprintf(path, sizeof(path), "%s", fresh_copy(unclean));
+	run_script(path, "n=$(sed -n 's/^ *next_object = \\([0-9]*\\).*/\\1/p' coffer.volume); "
+			 "d=objects/$(printf %03x $((n / 4096 - 1))); mkdir -p $d; ln -s $d planted; "
+			 "header . 5 | dd of=$d/headers bs=4096 seek=10; "
+			 "head -c 4096 /dev/urandom | dd of=$d/headers bs=4096 seek=11 conv=notrunc; "
+			 "header . 5 | dd of=$d/headers bs=4096 seek=12 conv=notrunc; cp objects/000/005 $d/00c; "
+			 "cp objects/000/005 $d/00d; head -c 300000 /dev/urandom >$d/00e; : >$d/fff");
+	setup.cases += 6;
+	view = (struct view){ "headers and files where the next objects go", 0, OPS, false };
+	view_thrice(path);
+	if (shared->fsck.orphans != 3)
+		bad("log: %s: fsck finds %llu objects without a name instead of 3", view.label,
+		    (unsigned long long)shared->fsck.orphans);
+	if (!is_there(path, "planted/headers") || !is_there(path, "planted/00c"))
+		bad("log: %s: what has a header is gone", view.label);
+	if (is_there(path, "planted/00d") || is_there(path, "planted/00e") || is_there(path, "planted/fff"))
+		bad("log: %s: files of objects that were never made are kept", view.label);
+	remove_tree(path);
+}
+
+static void changed_headers(void)
+{
+	static const char *const scripts[] = { "rm $A",
+					       "rm $B",
+					       ": >$A",
+					       ": >$B",
+					       "truncate -s 200000 $A",
+					       "rm $A; mkfifo $A",
+					       "rm $B; mkdir $B",
+					       "mv $A x; mv $B $A; mv x $B",
+					       "cp $FOREIGN/$A $A",
+					       "header . 5 | dd of=$A bs=4096 seek=1 conv=notrunc" };
+
+	for (size_t i = 0; i < sizeof(scripts) / sizeof(scripts[0]); i++) {
+		char path[PATH_MAX], label[PATH_MAX];
+
+		if (!wanted("log"))
+			continue;
+		snprintf(path, sizeof(path), "%s", fresh_copy(unclean));
+		snprintf(label, sizeof(label), "log: headers after an unclean stop: %s", scripts[i]);
+		run_script(path, scripts[i]);
+		setup.cases++;
+		run_refusable(path, label);
+		remove_tree(path);
+	}
+}
+
 void tamper_log(void)
 {
 	snprintf(base, sizeof(base), "%s/base", setup.dir);
 	snprintf(unclean, sizeof(unclean), "%s/unclean", setup.dir);
-	snprintf(diverged, sizeof(diverged), "%s/diverged", setup.dir);
+	snprintf(diverged, sizeof(diverged), "%s/diverged", setup.dir); /* as scripts know it */
 	must(rename(fresh_copy(setup.world), base) == 0, "renaming");
 	must(apart("preparing", prepare, base), "preparing");
 	must(rename(fresh_copy(base), unclean) == 0 && rename(fresh_copy(base), diverged) == 0, "renaming");
@@ -700,4 +755,6 @@ void tamper_log(void)
 	run_log_scenes();
 	replay_into_later();
 	leniency_ends();
+	planted_ahead();
+	changed_headers();
 }

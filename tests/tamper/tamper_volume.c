@@ -153,109 +153,6 @@ static void substituted_descriptors(void)
 	free(other);
 }
 
-/* ---- folders and files ---- */
-/* One change, made by a shell in the copy; $FOREIGN is the other volume. `harmless`: everything must read; otherwise all of it
- * may be refused. */
-static const struct scene {
-	const char *label, *script;
-	bool harmless;
-} scenes[] = {
-	{ "descriptor removed", "rm coffer.volume", false },
-	{ "descriptor a FIFO", "rm coffer.volume; mkfifo coffer.volume", false },
-	{ "descriptor a directory", "rm coffer.volume; mkdir coffer.volume", false },
-	{ "descriptor endless", "rm coffer.volume; ln -s /dev/zero coffer.volume", false },
-	{ "descriptor a link to itself", "rm coffer.volume; ln -s coffer.volume coffer.volume", false },
-	{ "descriptor's successor planted", "cp $FOREIGN/coffer.volume coffer.volume.new", true },
-	{ "descriptor's successor a link", "touch victim; ln -s victim coffer.volume.new", true },
-	{ "descriptor's successor a FIFO", "mkfifo coffer.volume.new", true },
-	{ "descriptor's successor a directory", "mkdir -p coffer.volume.new/x", false },
-	{ "objects/ removed", "rm -r objects", false },
-	{ "objects/ empty", "rm -r objects; mkdir objects", false },
-	{ "objects/ a file", "rm -r objects; touch objects", false },
-	{ "objects/ of another volume", "rm -r objects; cp -a $FOREIGN/objects .", false },
-	{ "objects/000 removed", "rm -r objects/000", false },
-	{ "objects/000 renamed", "mv objects/000 objects/001", false },
-	{ "objects/000 a file", "rm -r objects/000; touch objects/000", false },
-	{ "objects/000 a FIFO", "rm -r objects/000; mkfifo objects/000", false },
-	{ "objects/000 a link to nowhere", "rm -r objects/000; ln -s ../../nothing objects/000", false },
-	{ "objects/000 a link to itself", "rm -r objects/000; ln -s 000 objects/000", false },
-	{ "objects/000 of another volume", "rm -r objects/000; cp -a $FOREIGN/objects/000 objects/", false },
-	{ "all files exchanged",
-	  "cd objects/000; set -- *; last=$1; cp --sparse=auto $last x; for f; do "
-	  "mv $f $last 2>/dev/null; last=$f; done; mv x $last",
-	  false },
-	{ "names in upper case", "cd objects/000; for f in *[a-f]*; do mv $f $(echo $f | tr a-f A-F); done", false },
-	{ "all files empty", "cd objects/000; for f in *; do : >$f; done", false },
-	{ "files planted",
-	  "touch x objects/x objects/000/x objects/000/0000 objects/0000 log/x log/segment2; mkdir objects/zzz "
-	  "objects/000/zzz objects/-1 log/y; ln -s / objects/000/000; mkfifo objects/000/fifo objects/y",
-	  true },
-	{ "copies planted",
-	  "cp -a objects/000/005 objects/000/fff; mkdir objects/fff; cp -a objects/000/005 objects/fff/005; "
-	  "cp -a objects/000/001 objects/000/ffe; cp -a objects/000/001 objects/000/000; "
-	  "cp -a objects/000 objects/123",
-	  true },
-	{ "objects of another volume planted",
-	  "cp -a $FOREIGN/objects/000 objects/002; cp $FOREIGN/objects/000/004 objects/000/ffd", true },
-	{ "log/ removed", "rm -r log", false },
-	{ "log/ a file", "rm -r log; touch log", false },
-	{ "log/ a link to nowhere", "rm -r log; ln -s ../nothing log", false },
-	{ "lock a FIFO", "rm -f log/lock; mkfifo log/lock", false },
-	{ "lock a directory", "rm -f log/lock; mkdir log/lock", false },
-	{ "lock a link", "rm -f log/lock; ln -s ../victim log/lock", false },
-	{ "lock removed", "rm -f log/lock", true },
-	{ "segment a FIFO", "rm -f log/segment0; mkfifo log/segment0", false },
-	{ "segment a directory", "rm -f log/segment1; mkdir log/segment1", false },
-	{ "segment a link", "rm -f log/segment1; ln -s ../victim log/segment1", false },
-	{ "segment a link to a device", "rm -f log/segment0; ln -s /dev/zero log/segment0", false },
-	{ "segments removed", "rm -f log/segment0 log/segment1", true },
-	{ "segments full of noise",
-	  "head -c 3000000 /dev/urandom >log/segment0; head -c 70000 /dev/urandom >log/segment1", true },
-	{ "segments empty", ": >log/segment0; : >log/segment1", true },
-	{ "segments huge", "truncate -s 500G log/segment0; truncate -s 1T log/segment1", true },
-	{ "segments of another volume", "cp $FOREIGN/log/segment* log/", true },
-};
-
-static void run_script(const char *path, const char *script)
-{
-	AUTO_FREE char *command = NULL;
-
-	must(asprintf(&command, "export FOREIGN='%s'; cd '%s' && { %s; }", setup.foreign, path, script) > 0, "memory");
-	must(system(command) == 0, script);
-}
-
-/* A link that was planted where coffer writes is not followed. */
-static void no_victim(const char *path, const char *label)
-{
-	char victim[PATH_MAX + 16];
-	struct stat st;
-
-	snprintf(victim, sizeof(victim), "%s/victim", path);
-	if (lstat(victim, &st) == 0 && st.st_size)
-		bad("%s: a link led coffer to writing into another file", label);
-	snprintf(victim, sizeof(victim), "%s/nothing", setup.dir);
-	if (lstat(victim, &st) == 0)
-		bad("%s: a link led coffer to making another file", label);
-}
-
-static void run_scenes(void)
-{
-	for (size_t i = 0; i < sizeof(scenes) / sizeof(scenes[0]); i++) {
-		const struct scene *s = &scenes[i];
-		char path[PATH_MAX];
-
-		if (!wanted(s->label))
-			continue;
-		snprintf(path, sizeof(path), "%s", fresh_copy(setup.world));
-		run_script(path, s->script);
-		setup.cases++;
-		clear_damage();
-		(s->harmless ? run_copy : run_refusable)(path, s->label);
-		no_victim(path, s->label);
-		remove_tree(path);
-	}
-}
-
 /* ---- files where new objects will be ---- */
 enum { FRESH = 24, FRESH_BLOCKS = 20 };
 static uint64_t next_object;
@@ -341,6 +238,24 @@ static void take_counts(void)
 		bad("%s: no count", shared->text);
 }
 
+/* In the place of a header to come: 0 noise, 1 another object's, 2 nothing. */
+static void plant_header(const char *path, uint64_t number, unsigned how)
+{
+	static const char *const from[] = { "head -c 4096 /dev/urandom",
+					    "dd if=objects/000/headers bs=4096 skip=5 count=1 status=none" };
+	AUTO_FREE char *script = NULL;
+	char file[PATH_MAX];
+
+	if (how == 2)
+		return;
+	headers_path(path, number, file);
+	must(asprintf(&script, "%s | dd of='%s' bs=4096 seek=%lld conv=notrunc status=none", from[how], file,
+		      (long long)header_place(number) / BLOCK_SIZE) > 0,
+	     "memory");
+	run_script(path, script);
+	setup.cases++;
+}
+
 /* i % 5: 0 noise, 1 another object's file, 2 longer noise; 3 a directory, 4 a FIFO (`hard` only: then writing home fails). */
 static void plant(const char *path, bool hard)
 {
@@ -356,6 +271,7 @@ static void plant(const char *path, bool hard)
 		backing_path(path, next_object + i, file);
 		must(asprintf(&script, "%s'%s'", how[i % 5], file) > 0, "memory");
 		run_script(path, script);
+		plant_header(path, next_object + i, i % 3);
 		setup.cases++;
 	}
 }
@@ -394,7 +310,7 @@ void tamper_volume(void)
 		bad("descriptor: %s", shared->text);
 	remove_tree(path);
 	substituted_descriptors();
-	run_scenes();
+	tamper_folders();
 	new_objects();
 	free(text);
 }

@@ -13,6 +13,11 @@
 #include "../../src/store/geometry.h"
 #include "tamper.h"
 
+enum {
+	FOLDER = 4096,     /* objects in a folder below */
+	SECOND_FOLDER = 4, /* the directory from which on objects are in the second */
+};
+
 static struct node *add(enum kind kind, int parent, const char *name, mode_t mode)
 {
 	must(shared->count < NODES, "room for nodes");
@@ -183,10 +188,19 @@ void target_of(const struct node *n, char out[static LONG_TARGET + 1])
 	out[len] = 0;
 }
 
-uint64_t backing_path(const char *volume, uint64_t number, char out[static PATH_MAX])
+void backing_path(const char *volume, uint64_t number, char out[static PATH_MAX])
 {
 	snprintf(out, PATH_MAX, "%s/objects/%03" PRIx64 "/%03x", volume, number >> 12, (unsigned)(number & 0xfff));
-	return number;
+}
+
+void headers_path(const char *volume, uint64_t number, char out[static PATH_MAX])
+{
+	snprintf(out, PATH_MAX, "%s/objects/%03" PRIx64 "/headers", volume, number >> 12);
+}
+
+off_t header_place(uint64_t number)
+{
+	return (off_t)(number % FOLDER * BLOCK_SIZE);
 }
 
 /* ---- making ---- */
@@ -239,6 +253,21 @@ static void make_node(struct volume *v, unsigned i)
 	must(volume_setattr(v, n->number, &times, SET_MTIME, &a) == 0, "times");
 }
 
+/* Uses up the numbers of the first folder below, and the first of the second: so there are objects in both, some of them at
+ * the same place. */
+static void next_folder(struct volume *v)
+{
+	struct caller c = { 0 };
+	struct attr a = { 0 };
+
+	while (a.st.st_ino <= FOLDER) {
+		must(volume_make(v, &c, ROOT_OBJECT, "gone", S_IFREG | 0600, 0, NULL, &a) == 0 &&
+			     volume_unlink(v, ROOT_OBJECT, "gone") == 0,
+		     "using up a number");
+		volume_forget(v, a.st.st_ino, 1);
+	}
+}
+
 /* What was made, as the volume says right away: times, and blocks. All else is compared with the plan by every check. */
 static void look_at_world(struct volume *v)
 {
@@ -260,8 +289,11 @@ void make_world(void *path)
 	must(volume_create(fd, setup.suite, NULL, NULL, setup.state) == 0, "creating the volume");
 	must(open_volume(path, false, &v) == 0, "opening the volume");
 	shared->nodes[0].number = ROOT_OBJECT;
-	for (unsigned i = 1; i < shared->count; i++)
+	for (unsigned i = 1; i < shared->count; i++) {
+		if (shared->nodes[i].kind == K_DIR && shared->nodes[i].variant == SECOND_FOLDER)
+			next_folder(v);
 		make_node(v, i);
+	}
 	must(volume_close(v) == 0, "closing the volume");
 	must(open_volume(path, true, &v) == 0, "opening the volume again");
 	look_at_world(v);

@@ -307,10 +307,13 @@ static void damage(uint64_t object, uint64_t page)
 	char path[PATH_MAX];
 	uint8_t byte;
 
-	snprintf(path, sizeof(path), "objects/%03lx/%03lx", (unsigned long)(object >> 12),
-		 (unsigned long)(object & 0xfff));
+	if (page)
+		snprintf(path, sizeof(path), "objects/%03lx/%03lx", (unsigned long)(object >> 12),
+			 (unsigned long)(object & 0xfff));
+	else
+		snprintf(path, sizeof(path), "objects/%03lx/headers", (unsigned long)(object >> 12));
 	int fd = openat(backing, path, O_RDWR);
-	off_t at = (off_t)(page * BLOCK_SIZE + 77);
+	off_t at = (off_t)((page ? page : object & 0xfff) * BLOCK_SIZE + 77);
 
 	cr_assert(fd >= 0);
 	cr_assert_eq(pread_all(fd, &byte, 1, at, NULL), 0);
@@ -363,6 +366,36 @@ Test(dir, damaged_block)
 {
 	for (unsigned s = 0; s < SUITES; s++)
 		damaged_block(suites[s]);
+}
+
+/* Of a directory and of a file in it; their neighbours in the file of headers are as they were. */
+Test(dir, damaged_header)
+{
+	struct fsck_result f;
+	struct attr a;
+
+	make_volume(SUITE_XTS_GMAC);
+	open_volume();
+	dir = make(ROOT_OBJECT, "dir", S_IFDIR | 0755);
+	make(dir, "in", S_IFREG | 0644);
+	uint64_t other = make(ROOT_OBJECT, "other", S_IFDIR | 0755);
+	uint64_t file = make(other, "file", S_IFREG | 0644);
+
+	make(other, "last", S_IFREG | 0644);
+	close_volume();
+	damage(dir, 0);
+	damage(file, 0);
+	open_volume();
+	cr_assert_eq(volume_lookup(vol, ROOT_OBJECT, "dir", &a), -EIO);
+	cr_assert_eq(volume_lookup(vol, dir, "in", &a), -EIO);
+	cr_assert_eq(volume_make(vol, &me, dir, "new", S_IFREG, 0, NULL, &a), -EIO);
+	cr_assert_eq(volume_lookup(vol, other, "file", &a), -EIO);
+	cr_assert_eq(volume_lookup(vol, other, "last", &a), 0);
+	cr_assert_eq(volume_make(vol, &me, other, "new", S_IFREG, 0, NULL, &a), 0);
+	cr_assert_eq(volume_fsck(vol, false, say_finding, NULL, &f), 0);
+	cr_assert_eq(f.errors, 2);
+	cr_assert_eq(f.orphans, 1); /* "in" */
+	close_volume();
 }
 
 /* ---- authentic blocks that make no sense ---- */

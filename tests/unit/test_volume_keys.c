@@ -180,7 +180,7 @@ static void expect_all(uint64_t object, int expected)
 	cr_expect_eq(volume_setattr(vol, object, &st, SET_MODE, &a), expected);
 	cr_expect_eq(volume_setxattr(vol, object, "user.a", "b", 1, 0, false), expected);
 	cr_expect_eq(volume_getxattr(vol, object, "user.a", buf, 1), expected ? expected : 1);
-	cr_expect_eq(volume_listxattr(vol, object, buf, sizeof(buf)), expected ? expected : 7);
+	cr_expect_eq(volume_listxattr(vol, object, true, buf, sizeof(buf)), expected ? expected : 7);
 	cr_expect_eq(volume_removexattr(vol, object, "user.a"), expected);
 	cr_expect_eq(volume_fsync(vol, object), expected);
 	if (object == file) {

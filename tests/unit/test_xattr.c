@@ -52,10 +52,10 @@ static void expect_model(void)
 			cr_assert_eq(volume_getxattr(vol, file, name_of(i), got, (size_t)n - 1), -ERANGE);
 		want += model[i].there ? strlen(name_of(i)) + 1 : 0;
 	}
-	cr_assert_eq(volume_listxattr(vol, file, NULL, 0), (ssize_t)want);
-	cr_assert_eq(volume_listxattr(vol, file, list, sizeof(list)), (ssize_t)want);
+	cr_assert_eq(volume_listxattr(vol, file, true, NULL, 0), (ssize_t)want);
+	cr_assert_eq(volume_listxattr(vol, file, true, list, sizeof(list)), (ssize_t)want);
 	if (want)
-		cr_assert_eq(volume_listxattr(vol, file, list, want - 1), want == 1 ? 0 : -ERANGE);
+		cr_assert_eq(volume_listxattr(vol, file, true, list, want - 1), want == 1 ? 0 : -ERANGE);
 	for (size_t at = 0; at < want; at += strlen(list + at) + 1) {
 		bool known = false;
 
