@@ -172,6 +172,7 @@ static const int calls[] = {
 	SCMP_SYS(flock),
 	SCMP_SYS(pipe2),
 	SCMP_SYS(eventfd2),
+	SCMP_SYS(memfd_create),
 	SCMP_SYS(poll),
 	SCMP_SYS(ppoll),
 	SCMP_SYS(select),

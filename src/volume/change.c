@@ -7,14 +7,6 @@
 
 enum { TRAILER = PAGE_BODY };
 
-struct timespec now(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_REALTIME_COARSE, &t); /* what the kernel's own file systems use */
-	return t;
-}
-
 int change_begin(struct volume *v, struct change *ch, size_t payload, enum room room)
 {
 	*ch = (struct change){ .v = v };

@@ -215,7 +215,7 @@ struct staged_page *change_add_page(struct change *ch, struct object *o, unsigne
 uint8_t *change_buffer(struct change *ch, size_t len);
 int change_commit(struct change *ch); /* ends the change either way */
 void change_abort(struct change *ch);
-struct timespec now(void);
+struct timespec now(void); /* clock.c: for the stamp of a change */
 /* Keeps a verified page with its object; NULL: forgets it. */
 void page_keep(struct object *o, uint64_t position, const uint8_t *data);
 

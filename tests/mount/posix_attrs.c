@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/xattr.h>
@@ -77,6 +78,41 @@ static bool birth_stays(void)
 		CHECK(later.stx_btime.tv_nsec == born.stx_btime.tv_nsec);
 		CHECK(remount());
 	}
+	return true;
+}
+
+static bool order_is(const char *path, struct timespec *last)
+{
+	struct stat st;
+
+	if (stat(path, &st) < 0)
+		return false;
+	bool later = st.st_mtim.tv_sec != last->tv_sec ? st.st_mtim.tv_sec > last->tv_sec
+						       : st.st_mtim.tv_nsec >= last->tv_nsec;
+
+	*last = st.st_mtim;
+	return later;
+}
+
+/* Stamps come in the order of events, whoever gives them: with the write-back cache the kernel does for writes, and we do for
+ * names; and the kernel's clock for one file system is moved on by what it stamps on another. */
+static bool stamps_are_in_order(void)
+{
+	int other = memfd_create("other", 0), fd = open(path_of("written"), O_CREAT | O_RDWR | O_CLOEXEC, 0644);
+	const struct timespec touch[2] = { { .tv_nsec = UTIME_OMIT }, { .tv_nsec = UTIME_NOW } };
+	struct timespec last = { 0 };
+	struct stat st;
+
+	CHECK(other >= 0 && fd >= 0);
+	for (int i = 0; i < 300; i++) {
+		CHECK(futimens(other, touch) == 0 && fstat(other, &st) == 0);
+		CHECK(write(fd, "x", 1) == 1 && order_is(path_of("written"), &last));
+		CHECK(mknod(path_of("made%d", i), S_IFREG | 0644, 0) == 0 && order_is(path_of("made%d", i), &last));
+		CHECK(write(fd, "x", 1) == 1 && order_is(path_of("written"), &last));
+		CHECK(unlink(path_of("made%d", i)) == 0 && order_is(path_of("."), &last));
+	}
+	close(fd);
+	close(other);
 	return true;
 }
 
@@ -372,6 +408,7 @@ static bool statfs_values(void)
 const struct test attr_tests[] = {
 	{ "far_times", far_times },
 	{ "birth_stays", birth_stays },
+	{ "stamps_are_in_order", stamps_are_in_order },
 	{ "times_move", times_move },
 	{ "setgid_dirs", setgid_dirs },
 	{ "sticky", sticky },
