@@ -751,3 +751,65 @@ Test(volume_keys, no_recovery_of_what_is_provided)
 	cr_assert_eq(state(), STATE_UNPROVIDED);
 	secret_free(key);
 }
+
+/* ---- all at once ---- */
+
+static atomic_bool enough;
+static atomic_uint served, turned_away;
+
+/* Whatever is under way when the scope is locked ends well or with EACCES, and nobody meets a freed key. */
+static void *work_in_scope(void *arg)
+{
+	char buf[BLOCK_SIZE], name[32];
+	unsigned n = 0;
+
+	while (!atomic_load(&enough)) {
+		struct attr a, made;
+		int r[6];
+
+		snprintf(name, sizeof(name), "%s%u", (const char *)arg, n++ % 50);
+		r[0] = (int)volume_read(vol, file, 0, 6, buf);
+		r[1] = volume_write(vol, file, 0, 6, "secret", n % 2 ? WRITTEN_BACK : KILL_IDS);
+		r[2] = volume_make(vol, &me, dir, name, S_IFREG | 0600, 0, NULL, &made);
+		r[3] = volume_readdir(vol, dir, 0, false, ignore_entry, NULL);
+		r[4] = volume_unlink(vol, dir, name);
+		r[5] = volume_getattr(vol, file, &a);
+		for (unsigned i = 0; i < 6; i++) {
+			if (r[i] >= 0 || r[i] == -EEXIST || r[i] == -ENOENT)
+				atomic_fetch_add(&served, 1);
+			else if (r[i] == -EACCES)
+				atomic_fetch_add(&turned_away, 1);
+			else
+				cr_assert_fail("operation %u: %s", i, strerror(-r[i]));
+		}
+		if (r[2] == 0)
+			volume_forget(vol, made.st.st_ino, 1);
+		cr_assert_eq(volume_read(vol, plain, 0, 6, buf), 6);
+	}
+	return NULL;
+}
+
+Test(volume_keys, busy_while_it_is_locked_and_unlocked)
+{
+	pthread_t threads[3];
+	char prefixes[3][2] = { "a", "b", "c" };
+
+	for (unsigned i = 0; i < 3; i++)
+		cr_assert_eq(pthread_create(&threads[i], NULL, work_in_scope, prefixes[i]), 0);
+	for (unsigned i = 0; i < 100; i++) {
+		struct timespec pause = { .tv_nsec = 2000000 };
+
+		cr_assert_eq(volume_key_lock(vol, TEAM), 0);
+		nanosleep(&pause, NULL);
+		cr_assert_eq(volume_key_unlock(vol, TEAM), 0);
+		nanosleep(&pause, NULL);
+		if (i % 20 == 0)
+			cr_assert_eq(volume_key_set(vol, TEAM, i % 40 ? "fake:" : "platform:", NULL), 0);
+	}
+	atomic_store(&enough, true);
+	for (unsigned i = 0; i < 3; i++)
+		pthread_join(threads[i], NULL);
+	cr_assert_gt(served, 100);
+	cr_assert_gt(turned_away, 100);
+	expect_sound(0);
+}
