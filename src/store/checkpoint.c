@@ -380,9 +380,7 @@ static void set_stuck(struct store *s, bool stuck)
 bool store_give_reserve(struct store *s)
 {
 	LOCK_SCOPE(&s->log_lock);
-	bool idle = s->mode == STORE_RECOVERING && !s->log.aead; /* the volume is clean: nothing is read from the log */
-
-	return log_give_reserve(&s->log) || (idle && log_give_idle(&s->log));
+	return log_give_reserve(&s->log) || (s->log_forgotten && log_give_idle(&s->log));
 }
 
 int store_checkpoint(struct store *s)

@@ -210,6 +210,7 @@ struct store {
 	int backing_fd;
 	bool read_only;
 	enum store_mode mode;
+	bool log_forgotten; /* nothing will be read from the log, and nothing is in it yet */
 	atomic_bool failed;
 	struct home home;
 	struct log log;

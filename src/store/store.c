@@ -79,6 +79,11 @@ void store_fail(struct store *s, const char *what, int error)
 			what, strerror(-error));
 }
 
+void store_forget_log(struct store *s)
+{
+	s->log_forgotten = !s->read_only;
+}
+
 /* ---- recovery ---- */
 int store_replay(struct store *s, const struct kdf *structure, const uint8_t *salt, size_t salt_size,
 		 uint64_t *ret_chunks)
@@ -180,6 +185,7 @@ int store_activate(struct store *s, const struct kdf *structure, const uint8_t *
 {
 	aead_free(s->log.aead);
 	s->log.aead = NULL;
+	s->log_forgotten = false;
 	if (s->read_only) { /* what replay made stays in memory, and nothing more is accepted */
 		s->mode = STORE_CLOSED;
 		return 0;

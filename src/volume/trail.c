@@ -18,7 +18,11 @@ static struct audit_event about_scope(const struct scope_entry *s, const char *e
 
 static int record(struct volume *v, const struct audit_event *events, size_t count)
 {
-	if (audit_record(v->audit, events, count) == 0)
+	int r = audit_record(v->audit, events, count);
+
+	if (is_full(r) && v->store && store_give_reserve(v->store))
+		r = audit_record(v->audit, events, count);
+	if (r == 0)
 		return 0;
 	log_error("no key is used without an audit trail; make room or give access there, and try again");
 	return -ECANCELED;

@@ -458,6 +458,8 @@ static int load_keys(struct volume *v, const struct volume_options *o)
 	if (r < 0)
 		return r;
 	r = keys_unlock(v->d, v->state_dir, o->recovery, &v->keys);
+	if (v->keys && v->d->clean)
+		store_forget_log(v->store);
 	/* A wrong key is recorded, too, if another one opens the volume key. */
 	if (v->keys && o->requester)
 		recorded = trail_unlocked(v, o, accepted);
@@ -482,13 +484,13 @@ int volume_open(int backing_fd, const struct volume_options *o, struct volume **
 			r = -EIO; /* whatever it was, it was not about keys */
 		}
 	}
-	if (r == 0)
-		r = load_keys(v, o);
 	if (r == 0) {
 		r = store_new(backing_fd, o->read_only, &v->store);
 		if (r == -ENOENT || r == -EACCES)
 			r = -EIO; /* likewise */
 	}
+	if (r == 0)
+		r = load_keys(v, o);
 	if (r == 0) {
 		uint64_t blocks = geometry_max_blocks(store_max_pages(v->store));
 

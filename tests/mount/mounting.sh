@@ -186,7 +186,8 @@ mv "$odd.new" "$odd"
 sleep 2.5 # it has been asked for since
 "$COFFER" status "$mnt" | grep -q 'state *active; checked' || fail "a key file that was replaced by the same is not active"
 rm "$odd"
-"$COFFER" status "$mnt" | grep -q 'key .*, revoked' || fail "a key file that is gone is not revoked"
+revoked() { "$COFFER" status "$mnt" | grep -q 'state .*revoked'; }
+await 20 revoked || fail "a key file that is gone is not revoked"
 "$COFFER" umount "$mnt"
 ok
 
