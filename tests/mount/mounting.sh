@@ -177,12 +177,15 @@ odd="$TEST_TMP/keys/a#b c.key"
 mkdir "$TEST_TMP/keys"
 cp -p "$key.good" "$odd"
 make_volume "$TEST_TMP/odd-keyed" --key "file://$TEST_TMP/keys/a%23b c.key"
-"$COFFER" mount "$TEST_TMP/odd-keyed" "$mnt"
+printf 'key_poll = 1;\n' >"$TEST_TMP/poll.conf"
+"$COFFER" mount "$TEST_TMP/odd-keyed" "$mnt" --config "$TEST_TMP/poll.conf"
 cp -p "$odd" "$odd.new"
 mv "$odd.new" "$odd"
-"$COFFER" status "$mnt" | grep -q 'key .*, active' || fail "a key file that was replaced by the same is not active"
+sleep 2.5
+"$COFFER" status "$mnt" | grep -q 'state  *active;' || fail "a key file that was replaced by the same is not active"
 rm "$odd"
-"$COFFER" status "$mnt" | grep -q 'key .*, revoked' || fail "a key file that is gone is not revoked"
+sleep 2.5
+"$COFFER" status "$mnt" | grep -q 'state  *revoked, locked;' || fail "a key file that is gone is not revoked"
 "$COFFER" umount "$mnt"
 ok
 
