@@ -178,13 +178,16 @@ int volume_key_rotate_infrastructure(struct volume *v)
 int volume_key_lock(struct volume *v, uint32_t scope)
 {
 	LOCK_SCOPE(&v->key_lock);
+	enum scope_state state = STATE_LOCKED;
 	struct scope_entry s;
 	int r = keeper_entry(v, scope, &s);
-	bool provided = r == 0 && !strcmp(s.key_uri, PROVIDED_URI);
-	enum scope_state state = s.disabled ? STATE_DISABLED : provided ? STATE_UNPROVIDED : STATE_LOCKED;
 
 	if (r < 0)
 		return r;
+	if (s.disabled)
+		state = STATE_DISABLED;
+	else if (!strcmp(s.key_uri, PROVIDED_URI))
+		state = STATE_UNPROVIDED;
 	if (keeper_status(v, scope).open)
 		keeper_lock_scope(v, scope, state);
 	else
