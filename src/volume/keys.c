@@ -212,7 +212,6 @@ int volume_key_provide(struct volume *v, uint32_t scope, struct secret *key, uns
 	LOCK_SCOPE(&v->key_lock);
 	struct opened_scope *o = NULL;
 	struct scope_entry s;
-	bool sealed;
 	int r = check_enabled(v, scope);
 
 	if (r == 0)
@@ -223,7 +222,7 @@ int volume_key_provide(struct volume *v, uint32_t scope, struct secret *key, uns
 	}
 	/* The right key for an open scope gives it more time; a wrong one changes nothing. */
 	if (r == 0)
-		r = keys_open_scope(v->keys, v->d, &s, &key, &o, &sealed);
+		r = keys_open_scope(v->keys, &s, &key, &o);
 	if (r == 0) {
 		gate_close(v);
 		cache_drop(v, scope);
