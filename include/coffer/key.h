@@ -4,7 +4,7 @@
  * The volume key protects structure only: descriptor MAC, object prologues, framing of the log.
  * Errors: -EBADMSG wrong key; -EACCES key source refused (permissions, state); -ENOENT no such key; -EINVAL bad URI or key text;
  * -EUCLEAN the descriptor was changed or damaged, though the key is the right one; -EHOSTUNREACH no key server to be had;
- * -EOPNOTSUPP the key server cannot do what is needed.
+ * -EOPNOTSUPP the key server cannot do what is needed; -ENOTUNIQ several of its keys have the name.
  * Every failure has been logged once, with what to do, where it is known.
  */
 #ifndef COFFER_KEY_H

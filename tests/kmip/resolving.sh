@@ -1,5 +1,6 @@
 #!/bin/bash
 # A confined daemon finds its key server by name, through a name server, and when there is none its deadline holds.
+# alone: yes
 [[ ${COFFER_IN_NETWORK:-} ]] || COFFER_IN_NETWORK=1 exec unshare --net --mount "$0" "$@"
 . "$(dirname "$0")/../lib.sh"
 . "$(dirname "$0")/lib.sh"
