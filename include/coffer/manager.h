@@ -17,10 +17,10 @@
  * freed. Otherwise *ret is NULL. `recovery` (NULL: none) is taken over: the recovery key, for scopes whose source is gone. */
 int keys_unlock(const struct descriptor *d, const char *state_dir, struct secret **recovery, struct volume_keys **ret);
 /* Has a scope's keys unwrapped, by `provided` (taken over; NULL: by its source, or the recovery key). -ENOKEY (not logged): its key
- * must be provided. What the recovery key lacks of it is sealed in *s, and *ret_sealed says so. */
+ * must be provided. */
 struct opened_scope;
-int keys_open_scope(const struct volume_keys *k, const struct descriptor *d, struct scope_entry *s,
-		    struct secret **provided, struct opened_scope **ret, bool *ret_sealed);
+int keys_open_scope(const struct volume_keys *k, const struct scope_entry *s, struct secret **provided,
+		    struct opened_scope **ret);
 void opened_scope_free(struct opened_scope *o); /* NULL is fine */
 /* What its source says of an open scope's key. -ENOENT: the scope is locked, or was opened by the recovery key. */
 int keys_ask(const struct volume_keys *k, uint32_t scope, struct key_info *ret);
@@ -48,6 +48,10 @@ int keys_rewrap_infrastructure(const struct volume_keys *k, struct scope_entry *
 /* Seals the volume key and the DEKs of all open scopes for a recovery key; one before it opens nothing any more. Scopes with a
  * provided key are left out: nobody but its owner has that key. */
 int keys_seal_recovery(const struct volume_keys *k, struct descriptor *d, const uint8_t public[static PUBLIC_KEY_SIZE]);
+
+/* Seals what the recovery key lacks of an open scope, if there is one and the scope takes part; *ret_sealed: *s was changed. */
+int keys_join_recovery(const struct volume_keys *k, const struct descriptor *d, struct scope_entry *s,
+		       bool *ret_sealed);
 
 /* ---- taking effect: asks nobody ---- */
 /* Room for the scopes and versions of `d`, which has all that were there before. Those that are new are locked. */

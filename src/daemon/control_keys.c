@@ -130,24 +130,55 @@ json_t *verb_scope_create(struct connection *c, int *ret_result)
 	return NULL;
 }
 
-static void set_enabled(struct connection *c, bool enabled, int *ret_result)
+static int enable(struct volume *v, uint32_t scope)
+{
+	return volume_scope_enable(v, scope, true);
+}
+
+static int disable(struct volume *v, uint32_t scope)
+{
+	return volume_scope_enable(v, scope, false);
+}
+
+/* What needs to know of a scope only. */
+static json_t *on_scope(struct connection *c, int (*change)(struct volume *v, uint32_t scope), int *ret_result)
 {
 	uint32_t scope;
 
 	*ret_result = scope_of(c, &scope);
 	if (*ret_result == 0)
-		*ret_result = volume_scope_enable(c->facts->volume, scope, enabled);
+		*ret_result = change(c->facts->volume, scope);
+	return NULL;
 }
 
 json_t *verb_scope_enable(struct connection *c, int *ret_result)
 {
-	set_enabled(c, true, ret_result);
-	return NULL;
+	return on_scope(c, enable, ret_result);
 }
 
 json_t *verb_scope_disable(struct connection *c, int *ret_result)
 {
-	set_enabled(c, false, ret_result);
+	return on_scope(c, disable, ret_result);
+}
+
+json_t *verb_key_rotate(struct connection *c, int *ret_result)
+{
+	return on_scope(c, volume_key_rotate, ret_result);
+}
+
+json_t *verb_key_lock(struct connection *c, int *ret_result)
+{
+	return on_scope(c, volume_key_lock, ret_result);
+}
+
+json_t *verb_key_unlock(struct connection *c, int *ret_result)
+{
+	return on_scope(c, volume_key_unlock, ret_result);
+}
+
+json_t *verb_infrastructure_key_rotate(struct connection *c, int *ret_result)
+{
+	*ret_result = volume_key_rotate_infrastructure(c->facts->volume);
 	return NULL;
 }
 
@@ -162,42 +193,6 @@ json_t *verb_key_set(struct connection *c, int *ret_result)
 		*ret_result = receive_secret(c, &key);
 	if (*ret_result == 0)
 		*ret_result = volume_key_set(c->facts->volume, scope, uri, key);
-	return NULL;
-}
-
-json_t *verb_key_rotate(struct connection *c, int *ret_result)
-{
-	uint32_t scope;
-
-	*ret_result = scope_of(c, &scope);
-	if (*ret_result == 0)
-		*ret_result = volume_key_rotate(c->facts->volume, scope);
-	return NULL;
-}
-
-json_t *verb_infrastructure_key_rotate(struct connection *c, int *ret_result)
-{
-	*ret_result = volume_key_rotate_infrastructure(c->facts->volume);
-	return NULL;
-}
-
-json_t *verb_key_lock(struct connection *c, int *ret_result)
-{
-	uint32_t scope;
-
-	*ret_result = scope_of(c, &scope);
-	if (*ret_result == 0)
-		*ret_result = volume_key_lock(c->facts->volume, scope);
-	return NULL;
-}
-
-json_t *verb_key_unlock(struct connection *c, int *ret_result)
-{
-	uint32_t scope;
-
-	*ret_result = scope_of(c, &scope);
-	if (*ret_result == 0)
-		*ret_result = volume_key_unlock(c->facts->volume, scope);
 	return NULL;
 }
 

@@ -132,8 +132,7 @@ int unwrap_dek(const struct volume_keys *k, const struct opened_source *o, const
 	return 0;
 }
 
-static int open_deks(const struct volume_keys *k, const struct descriptor *d, struct scope_entry *s,
-		     struct opened_scope *o, bool *ret_sealed)
+static int open_deks(const struct volume_keys *k, const struct scope_entry *s, struct opened_scope *o)
 {
 	int r = 0;
 
@@ -144,10 +143,6 @@ static int open_deks(const struct volume_keys *k, const struct descriptor *d, st
 		r = unwrap_dek(k, o->source, s, i, &dek, &infra);
 		if (!r)
 			r = opened_scope_add(o, s, s->deks[i].version, dek, infra);
-		if (!r && d->recovery.created && !s->deks[i].recovery.len) {
-			r = seal_dek(d, s, &s->deks[i], dek, infra);
-			*ret_sealed = *ret_sealed || s->deks[i].recovery.len;
-		}
 	}
 	return r;
 }
@@ -166,13 +161,12 @@ static int check_volume_key(const struct volume_keys *k, const struct opened_sou
 	return r;
 }
 
-int keys_open_scope(const struct volume_keys *k, const struct descriptor *d, struct scope_entry *s,
-		    struct secret **provided, struct opened_scope **ret, bool *ret_sealed)
+int keys_open_scope(const struct volume_keys *k, const struct scope_entry *s, struct secret **provided,
+		    struct opened_scope **ret)
 {
 	struct opened_scope *o = calloc(1, sizeof(*o));
 	int r = o ? 0 : -ENOMEM;
 
-	*ret_sealed = false;
 	if (r)
 		return r;
 	o->number = s->number;
@@ -186,7 +180,7 @@ int keys_open_scope(const struct volume_keys *k, const struct descriptor *d, str
 		r = 0;
 	}
 	if (!r)
-		r = open_deks(k, d, s, o, ret_sealed);
+		r = open_deks(k, s, o);
 	if (r) {
 		opened_scope_free(o);
 		return r;
@@ -315,15 +309,13 @@ static int open_structure(const struct descriptor *d, const char *state_dir, str
 
 static int unlock_scopes(struct volume_keys *k, const struct descriptor *d, const int *errors)
 {
-	bool usable = false, sealed;
+	bool usable = false;
 
 	for (size_t i = 0; i < d->scope_count; i++) {
-		struct scope_entry copy = d->scopes[i];
+		const struct scope_entry *s = &d->scopes[i];
 		struct opened_scope *o = NULL;
 		/* What was said once need not be said again. */
-		int r = copy.disabled ? -ENOKEY
-			: errors[i]   ? errors[i]
-				      : keys_open_scope(k, d, &copy, NULL, &o, &sealed);
+		int r = s->disabled ? -ENOKEY : errors[i] ? errors[i] : keys_open_scope(k, s, NULL, &o);
 
 		if (!r)
 			keys_take_scope(k, &o);

@@ -94,6 +94,26 @@ static int seal_scope(const struct volume_keys *k, const struct descriptor *d, s
 	return r;
 }
 
+int keys_join_recovery(const struct volume_keys *k, const struct descriptor *d, struct scope_entry *s, bool *ret_sealed)
+{
+	const struct scope_keys *sk = keys_scope(k, s->number);
+	int r = 0;
+
+	*ret_sealed = false;
+	for (size_t i = 0; i < s->dek_count && !r && d->recovery.created && strcmp(s->key_uri, PROVIDED_URI); i++) {
+		AUTO_SECRET struct secret *dek = NULL;
+		AUTO_SECRET struct secret *infra = NULL;
+
+		if (s->deks[i].recovery.len)
+			continue;
+		r = unwrap_dek(k, sk->source, s, i, &dek, &infra);
+		if (!r)
+			r = seal_dek(d, s, &s->deks[i], dek, infra);
+		*ret_sealed = *ret_sealed || !r;
+	}
+	return r;
+}
+
 int keys_seal_recovery(const struct volume_keys *k, struct descriptor *d, const uint8_t public[static PUBLIC_KEY_SIZE])
 {
 	int r;

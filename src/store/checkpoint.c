@@ -192,6 +192,8 @@ static int write_headers(struct store *s, struct dirty_object **objects, size_t 
 			refs[n++] = (struct page_ref){ headers_page(objects[i]->number), p };
 		end = i + 1;
 	}
+	if (r == 0 && !n && headers_are_clear(&s->home, first))
+		home_drop_folder(&s->home, first);
 	if (r < 0 || !n)
 		return r;
 	r = home_get(&s->home, headers_file(first), true, &f);

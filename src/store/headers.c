@@ -68,6 +68,18 @@ int headers_clear(struct home *h, uint64_t first, uint64_t count)
 	return r;
 }
 
+bool headers_are_clear(struct home *h, uint64_t object)
+{
+	struct home_file *f;
+
+	if (get_file(h, object, &f) < 0)
+		return false;
+	bool clear = lseek(f->fd, 0, SEEK_DATA) < 0 && errno == ENXIO;
+
+	home_put(h, f);
+	return clear;
+}
+
 int headers_mark(struct home *h, uint64_t base, bool marks[static FOLDER_OBJECTS])
 {
 	enum { AT_ONCE = 64 };

@@ -189,6 +189,8 @@ static int add_file(struct home *h, uint64_t object, int fd, bool made, struct h
 	}
 	f->object = object;
 	f->fd = fd;
+	if ((object & ~HEADERS_FILE) >> FOLDER_SHIFT > h->last_folder)
+		h->last_folder = (object & ~HEADERS_FILE) >> FOLDER_SHIFT;
 	h->open_count++;
 	*ret = f;
 	return 0;
@@ -221,12 +223,12 @@ static int open_and_add(struct home *h, uint64_t object, bool create, struct hom
 			close(fd);
 		return 0;
 	}
+	if (fd >= 0 && h->removals != removals && fstat(fd, &st) == 0 && st.st_nlink == 0) {
+		close(fd); /* it was removed meanwhile */
+		fd = -ENOENT;
+	}
 	if ((fd == -ENOENT || fd == -EIO) && create)
 		fd = open_object(h, object, true, &made);
-	if (fd >= 0 && h->removals != removals && fstat(fd, &st) == 0 && st.st_nlink == 0) {
-		close(fd); /* home_remove did not see it */
-		return -ENOENT;
-	}
 	return fd < 0 ? fd : add_file(h, object, fd, made, ret);
 }
 
@@ -389,6 +391,25 @@ static int mark_files(int folder_fd, const char *high, bool marks[static FOLDER_
 	}
 	closedir(dir);
 	return 0;
+}
+
+void home_drop_folder(struct home *h, uint64_t object)
+{
+	char path[PATH_SIZE];
+	LOCK_SCOPE(&h->lock); /* under which folders are made */
+	struct home_file *f = map_get(&h->open, headers_file(object));
+
+	if (object >> FOLDER_SHIFT >= h->last_folder || (f && f->users))
+		return;
+	if (f)
+		drop_file(h, f);
+	object_path(headers_file(object), path);
+	if (unlinkat(h->objects_fd, path, 0) < 0)
+		return;
+	h->removals++;
+	object_dir(object, path);
+	(void)unlinkat(h->objects_fd, path,
+		       AT_REMOVEDIR); /* not where there are files, which then get headers again, or go */
 }
 
 static int each_in_folder(struct home *h, const char *high, uint64_t first, uint64_t end,

@@ -29,7 +29,8 @@ struct home {
 	struct map open; /* object number -> struct home_file */
 	struct home_file *lru_head, *lru_tail;
 	size_t open_count, open_max;
-	uint64_t removals; /* of files, ever: one that was opened meanwhile may be gone */
+	uint64_t last_folder; /* that had a file opened: new objects may come there */
+	uint64_t removals;    /* of files, ever: one that was opened meanwhile may be gone */
 	struct map
 		new_names; /* object + 1 -> (void *)1: its own file was made here, and its name is not known to be durable */
 };
@@ -50,6 +51,8 @@ void home_prefetch(struct home *h, uint64_t object, uint64_t page, unsigned coun
 int home_remove(struct home *h, uint64_t object); /* its file; 0 also when there is none */
 bool home_file_exists(struct home *h, uint64_t object);
 int home_release(struct home *h, uint64_t object, uint64_t page, uint64_t count);
+/* Takes away a folder whose headers are all cleared, but the last. It is made again if a file in it is. */
+void home_drop_folder(struct home *h, uint64_t object);
 /* How many pages from `page` on have space of their own on the disk, written or not; *ret_end: where the last such page of the
  * file from there on ends, 0 if there is none. 0 also where the backing file system does not tell. */
 uint64_t home_allocated(struct home *h, uint64_t object, uint64_t page, uint64_t *ret_end);
@@ -74,6 +77,7 @@ void headers_prefetch(struct home *h, uint64_t object); /* with its neighbours; 
 bool headers_has(struct home *h, uint64_t object);
 /* Takes back the space of neighbours in one folder; what is there reads as zeros. */
 int headers_clear(struct home *h, uint64_t first, uint64_t count);
+bool headers_are_clear(struct home *h, uint64_t object); /* all of the object's folder */
 /* Marks the objects of the folder of `base` that have a header. */
 int headers_mark(struct home *h, uint64_t base, bool marks[static FOLDER_OBJECTS]);
 

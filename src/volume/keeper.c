@@ -98,29 +98,39 @@ static void settle_orphans(struct volume *v, uint32_t scope)
 	free(numbers);
 }
 
+/* What was locked when the recovery key was made joins when it is open; if that fails, with the next poll. */
+static void join_recovery(struct volume *v, uint32_t scope)
+{
+	struct scope_entry s;
+	bool sealed;
+
+	if (keeper_entry(v, scope, &s) == 0 && keys_join_recovery(v->keys, v->d, &s, &sealed) == 0 && sealed)
+		(void)keeper_store(v, &s);
+}
+
 int keeper_open_scope(struct volume *v, uint32_t scope, struct secret **provided)
 {
 	struct opened_scope *o = NULL;
 	struct scope_entry s;
-	bool sealed = false, recovered;
+	bool recovered;
 	int r = keeper_entry(v, scope, &s);
 
 	if (r == 0)
-		r = keys_open_scope(v->keys, v->d, &s, provided, &o, &sealed);
+		r = keys_open_scope(v->keys, &s, provided, &o);
 	keeper_note_check(v, scope);
 	if (r < 0) {
 		keeper_set_state(v, scope, state_of_error(r), false, 0);
 		return r;
 	}
-	if (sealed && !v->read_only)
-		(void)keeper_store(v, &s); /* it joins the recovery key another time */
 	gate_close(v);
 	keys_take_scope(v->keys, &o);
 	gate_open(v);
 	recovered = !keys_has_source(v->keys, scope);
 	keeper_set_state(v, scope, recovered ? STATE_RECOVERED : STATE_ACTIVE, true, 0);
-	if (!v->read_only)
+	if (!v->read_only) {
 		settle_orphans(v, scope);
+		join_recovery(v, scope);
+	}
 	return 0;
 }
 
@@ -258,8 +268,10 @@ static void poll_scope(struct volume *v, uint32_t scope)
 		(void)keeper_open_scope(v, scope, NULL);
 		log_mute(false);
 	}
-	if (!v->read_only && keeper_status(v, scope).open)
-		(void)keeper_rewrap_infrastructure(v, scope);
+	if (v->read_only || !keeper_status(v, scope).open)
+		return;
+	(void)keeper_rewrap_infrastructure(v, scope);
+	join_recovery(v, scope);
 }
 
 /* The platform's keys age whether a scope uses them or not: each volume has its volume key wrapped by one. */

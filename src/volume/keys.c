@@ -178,13 +178,16 @@ int volume_key_rotate_infrastructure(struct volume *v)
 int volume_key_lock(struct volume *v, uint32_t scope)
 {
 	LOCK_SCOPE(&v->key_lock);
+	enum scope_state state = STATE_LOCKED;
 	struct scope_entry s;
 	int r = keeper_entry(v, scope, &s);
-	bool provided = r == 0 && !strcmp(s.key_uri, PROVIDED_URI);
-	enum scope_state state = s.disabled ? STATE_DISABLED : provided ? STATE_UNPROVIDED : STATE_LOCKED;
 
 	if (r < 0)
 		return r;
+	if (s.disabled)
+		state = STATE_DISABLED;
+	else if (!strcmp(s.key_uri, PROVIDED_URI))
+		state = STATE_UNPROVIDED;
 	if (keeper_status(v, scope).open)
 		keeper_lock_scope(v, scope, state);
 	else
@@ -209,7 +212,6 @@ int volume_key_provide(struct volume *v, uint32_t scope, struct secret *key, uns
 	LOCK_SCOPE(&v->key_lock);
 	struct opened_scope *o = NULL;
 	struct scope_entry s;
-	bool sealed;
 	int r = check_enabled(v, scope);
 
 	if (r == 0)
@@ -220,7 +222,7 @@ int volume_key_provide(struct volume *v, uint32_t scope, struct secret *key, uns
 	}
 	/* The right key for an open scope gives it more time; a wrong one changes nothing. */
 	if (r == 0)
-		r = keys_open_scope(v->keys, v->d, &s, &key, &o, &sealed);
+		r = keys_open_scope(v->keys, &s, &key, &o);
 	if (r == 0) {
 		gate_close(v);
 		cache_drop(v, scope);

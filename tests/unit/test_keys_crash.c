@@ -170,14 +170,18 @@ static int rotate(void *arg)
 	return volume_key_rotate(vol, 0);
 }
 
+static bool is_newer(uint32_t *before, uint32_t now_there)
+{
+	bool new = now_there > *before;
+
+	cr_assert_geq(now_there, *before);
+	*before = now_there;
+	return new;
+}
+
 static bool rotated(void *arg)
 {
-	uint32_t *version = arg, now = scope(0).entry.kek_version;
-	bool new = now > *version;
-
-	cr_assert_geq(now, *version);
-	*version = now;
-	return new;
+	return is_newer(arg, scope(0).entry.kek_version);
 }
 
 Test(keys_crash, new_version)
@@ -196,12 +200,7 @@ static int rotate_infrastructure(void *arg)
 
 static bool rotated_infrastructure(void *arg)
 {
-	uint32_t *version = arg, now = scope(0).entry.infra_kek_version;
-	bool new = now > *version;
-
-	cr_assert_geq(now, *version);
-	*version = now;
-	return new;
+	return is_newer(arg, scope(0).entry.infra_kek_version);
 }
 
 Test(keys_crash, new_infrastructure_version)

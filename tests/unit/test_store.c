@@ -285,6 +285,26 @@ Test(store, headers_share_a_file)
 	cr_assert_eq(fstatat(backing, "objects/002/328", &own, 0), 0);
 	for (unsigned i = 0; i < ALL; i++)
 		expect_page(all[i], 0, i, 100 + i);
+	/* A folder that is empty goes, but for the last. */
+	write_page(4 * 4096 + 5, 0, 1, 100);
+	write_page(5 * 4096 + 5, 0, 1, 100);
+	rotate();
+	cr_assert_eq(store_checkpoint(st), 0);
+	begin(&t, 1);
+	txn_remove(&t, 4 * 4096 + 5);
+	txn_remove(&t, 5 * 4096 + 5);
+	commit(&t);
+	rotate();
+	cr_assert_eq(store_checkpoint(st), 0);
+	cr_assert(fstatat(backing, "objects/004", &own, 0) < 0 && errno == ENOENT);
+	cr_assert_eq(fstatat(backing, "objects/005/headers", &own, 0), 0);
+	write_page(4 * 4096 + 6, 0, 6, 100); /* a number that was taken long ago */
+	rotate();
+	cr_assert_eq(store_checkpoint(st), 0);
+	expect_page(4 * 4096 + 6, 0, 6, 100);
+	begin(&t, 1);
+	txn_remove(&t, 4 * 4096 + 6);
+	commit(&t);
 	begin(&t, 1);
 	for (unsigned i = 0; i < ALL; i++)
 		if (all[i] != 1 && all[i] != 4096 && all[i] != 8191 && all[i] != 9000)

@@ -732,6 +732,18 @@ Test(volume_keys, a_locked_scope_joins_the_recovery_key_when_it_is_unlocked)
 	cr_assert_eq(vol->d->scopes[1].deks[0].recovery.len, 0);
 	cr_assert_eq(volume_key_unlock(vol, TEAM), 0);
 	cr_assert_eq(vol->d->scopes[1].deks[0].recovery.len, SEALED_KEY_SIZE);
+	secret_free(key);
+	/* Or when it is mounted again, or leaves a key that was provided. */
+	cr_assert_eq(volume_key_lock(vol, TEAM), 0);
+	key = make_recovery(1);
+	reopen_volume();
+	poll_now();
+	cr_assert_eq(vol->d->scopes[1].deks[0].recovery.len, SEALED_KEY_SIZE);
+	cr_assert_eq(volume_key_set(vol, TEAM, "provided:", some_key(1)), 0);
+	cr_assert_eq(vol->d->scopes[1].deks[0].recovery.len, 0);
+	cr_assert_eq(volume_key_set(vol, TEAM, "fake:", NULL), 0);
+	poll_now();
+	cr_assert_eq(vol->d->scopes[1].deks[0].recovery.len, SEALED_KEY_SIZE);
 	close_volume();
 	fake.error = -EACCES;
 	cr_assert_eq(reopen_by("state", key), 0);
