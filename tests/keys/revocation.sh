@@ -3,6 +3,11 @@
 # sanitize: yes
 . "$(dirname "$0")/../lib.sh"
 . "$(dirname "$0")/common"
+reader='' hold=''
+test_cleanup() { # what a failure leaves running
+	# shellcheck disable=SC2086
+	kill $reader $hold 2>/dev/null || true
+}
 make_team
 
 head -c 3000000 /dev/urandom >"$TEST_TMP/content"
@@ -18,7 +23,7 @@ ln "$team/twice" "$mnt/twice"
 
 coproc HOLD { "$keyhole" hold "$team/file"; }
 # shellcheck disable=SC2153
-hold_in=${HOLD[1]} hold_out=${HOLD[0]}
+hold_in=${HOLD[1]} hold_out=${HOLD[0]} hold=$HOLD_PID
 read -r answer <&"$hold_out"
 ask_hold() {
 	echo >&"$hold_in"
@@ -109,7 +114,7 @@ expect locked "$(state_of team)" "a scope that was locked by hand"
 ls "$team" >/dev/null
 "$COFFER" scope disable "$mnt" team
 denied cat "$team/file"
-kill "$HOLD_PID"
+kill "$hold"
 [[ ! -e $TEST_TMP/broken ]] || fail "another scope was disturbed"
 kill "$reader"
 wait "$reader" || true
