@@ -1,4 +1,4 @@
-/* Writing a generation home, and the thread that does it.
+/* Writing a generation home.
  *
  * Order (rules 1 to 3 of FORMAT.md): the generation's log is durable before the first byte goes home (store_rotate saw to it);
  * the homes are synced before the segment is used again; space is released only here, so after the record of the release. */
@@ -6,14 +6,12 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
-#include <signal.h>
-#include <time.h>
 
 #include <coffer/util.h>
 
 #include "internal.h"
 
-enum { SYNC_EACH_MAX = 64, PIECES = 256, RETRY_SECONDS = 1 };
+enum { SYNC_EACH_MAX = 64, PIECES = 256 };
 
 struct page_ref {
 	uint64_t page;
@@ -427,121 +425,4 @@ int store_checkpoint(struct store *s)
 	pthread_mutex_unlock(&s->log_lock);
 	generation_free(done);
 	return r;
-}
-
-/* ---- the thread ---- */
-/* Waits until there is work: a checkpoint (true), or the interval has passed (false). */
-static bool keeper_wait(struct store *s)
-{
-	struct timespec until;
-
-	clock_gettime(CLOCK_MONOTONIC, &until); /* setting the time must not stop the intervals */
-	until.tv_sec += s->frozen ? RETRY_SECONDS : s->interval;
-	LOCK_SCOPE(&s->log_lock);
-	while (!s->wanted && !s->thread_stop)
-		if (pthread_cond_timedwait(&s->wake, &s->log_lock, &until) == ETIMEDOUT)
-			break;
-	bool wanted = s->wanted || s->frozen;
-
-	s->wanted = false;
-	return wanted;
-}
-
-static void keeper_checkpoint(struct store *s)
-{
-	pthread_mutex_lock(&s->log_lock);
-	if (!s->frozen || s->stuck) { /* what the current generation removed goes now (see release_early) */
-		s->giving_back = s->gave_back;
-		s->gave_back = false;
-	}
-	pthread_mutex_unlock(&s->log_lock);
-	if (!s->frozen) {
-		/* Most of the log is synced before anybody has to wait for it. */
-		if (store_sync_all(s) < 0)
-			return;
-		if (store_rotate(s) < 0)
-			return;
-	}
-	(void)store_checkpoint(s); /* has said what went wrong */
-}
-
-static bool has_given_back(struct store *s)
-{
-	LOCK_SCOPE(&s->log_lock);
-	return s->gave_back;
-}
-
-bool keeper_is_self(const struct store *s)
-{
-	return s->thread_known && pthread_equal(s->thread_self, pthread_self());
-}
-
-static void *keeper_run(void *arg)
-{
-	struct store *s = arg;
-
-	pthread_mutex_lock(&s->log_lock);
-	s->thread_self = pthread_self();
-	s->thread_known = true;
-	pthread_mutex_unlock(&s->log_lock);
-	for (;;) {
-		bool wanted = keeper_wait(s);
-
-		pthread_mutex_lock(&s->log_lock);
-		bool stop = s->thread_stop;
-
-		pthread_mutex_unlock(&s->log_lock);
-		if (stop)
-			return NULL;
-		if (s->failed) { /* no room will come: those who wait for it must see */
-			pthread_mutex_lock(&s->log_lock);
-			pthread_cond_broadcast(&s->room);
-			pthread_mutex_unlock(&s->log_lock);
-			continue;
-		}
-		if (!wanted) {
-			if (s->on_interval)
-				s->on_interval(s->on_interval_arg);
-			(void)store_sync_all(s);
-			wanted = has_given_back(s); /* others may want the room */
-		}
-		if (wanted) {
-			keeper_checkpoint(s);
-			pthread_mutex_lock(&s->log_lock);
-			s->attempts++;
-			s->giving_back = false;
-			pthread_cond_broadcast(&s->room);
-			pthread_mutex_unlock(&s->log_lock);
-			if (s->stuck) { /* do not spin: removals come with time */
-				struct timespec pause = { .tv_nsec = 200000000 };
-
-				nanosleep(&pause, NULL);
-			}
-		}
-	}
-}
-
-int keeper_start(struct store *s)
-{
-	sigset_t all, old;
-
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	int r = -pthread_create(&s->thread, NULL, keeper_run, s);
-
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	s->thread_runs = r == 0;
-	return r;
-}
-
-void keeper_stop(struct store *s)
-{
-	if (!s->thread_runs)
-		return;
-	pthread_mutex_lock(&s->log_lock);
-	s->thread_stop = true;
-	pthread_cond_signal(&s->wake);
-	pthread_mutex_unlock(&s->log_lock);
-	pthread_join(s->thread, NULL);
-	s->thread_runs = false;
 }
