@@ -11,7 +11,7 @@
 
 #include "internal.h"
 
-enum { SYNC_EACH_MAX = 64, PIECES = 256 };
+enum { SYNC_EACH_MAX = 64, PIECES = 256, SEND_PAGES = 64 };
 
 struct page_ref {
 	uint64_t page;
@@ -85,18 +85,31 @@ static int write_run(int fd, const struct page_ref *refs, size_t count, const ui
 	return r < 0 || whole == count ? r : write_run(fd, refs + whole, count - whole, scratch + whole * BLOCK_SIZE);
 }
 
+/* Has the disk begin with what was written of a large object. One sync of everything at the end would keep it busy for as long
+ * as that takes, and who syncs the log meanwhile waiting. No error is to be had here: it stays for the sync. */
+static void send_home(struct store *s, int fd, uint64_t first, uint64_t end)
+{
+	keeper_yield(s);
+	(void)sync_file_range(fd, (off_t)(first * BLOCK_SIZE), (off_t)((end - first) * BLOCK_SIZE),
+			      SYNC_FILE_RANGE_WRITE);
+}
+
 static int write_pages(struct store *s, int fd, struct page_ref *refs, size_t count)
 {
 	AUTO_FREE uint8_t *scratch = malloc((count < PIECES ? count : PIECES) * BLOCK_SIZE);
 	int r = scratch ? 0 : -ENOMEM;
 
 	qsort(refs, count, sizeof(*refs), compare_pages);
-	for (size_t i = 0, end; r == 0 && i < count; i = end) {
+	for (size_t i = 0, end, sent = 0; r == 0 && i < count; i = end) {
 		for (end = i + 1; end < count && end - i < PIECES && refs[end].page == refs[end - 1].page + 1;)
 			end++;
 		r = fetch_bulk(s, refs + i, end - i, scratch);
 		if (r == 0)
 			r = write_run(fd, refs + i, end - i, scratch);
+		if (r == 0 && end - sent >= SEND_PAGES) {
+			send_home(s, fd, refs[sent].page, refs[end - 1].page + 1);
+			sent = end;
+		}
 	}
 	return r;
 }
@@ -265,6 +278,7 @@ static int sync_objects(struct store *s, struct dirty_object **objects, size_t c
 	/* A file that is made meanwhile, by a direct write to an object of which only the header goes home, stays new. */
 	for (size_t i = 0; i < count; i++)
 		is_new[i] = home_name_is_new(&s->home, objects[i]->number);
+	keeper_yield(s);
 	if (count > SYNC_EACH_MAX || s->home.order_free)
 		r = store_sync_home(s, s->backing_fd, syncfs);
 	else

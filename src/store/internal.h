@@ -209,6 +209,7 @@ int log_shrink(struct log *l);
 int log_replay(struct store *s, uint64_t *ret_chunks);
 
 /* ---- the store ---- */
+enum { MEMORY_MAX = 64 << 20 /* bytes of pages in one generation */ };
 enum store_mode { STORE_RECOVERING, STORE_ACTIVE, STORE_CLOSED };
 struct store {
 	int backing_fd;
@@ -222,6 +223,8 @@ struct store {
 	size_t max_payload; /* bytes; does not change while the store is active */
 
 	pthread_mutex_t sync_lock, home_sync_lock;
+	atomic_uint syncing;              /* calls of store_sync under way */
+	atomic_uint_fast64_t sync_ms;     /* when the last one ended; milliseconds of the monotonic clock */
 	atomic_uint writing_home;         /* transactions that have, and are not yet committed */
 	atomic_uint_fast64_t durable_seq; /* every chunk up to it is durable */
 
@@ -234,11 +237,12 @@ struct store {
 	struct map orphans;            /* object + 1 -> (void *)1 */
 	struct map released;           /* object -> (void *)(generation of its last release) */
 	uint64_t space, space_pending; /* bytes free below, at the last look; accepted since */
+	unsigned waiting;              /* threads that wait for an attempt to write home to end */
 	uint64_t checkpoints, syncs;
-	uint64_t attempts;          /* checkpoints that were tried, with success or without */
-	bool gave_back;             /* something was removed since the last attempt began: another one may find room */
-	bool giving_back;           /* the attempt under way may */
-	struct timespec space_seen; /* when `space` was looked at */
+	uint64_t attempts;   /* checkpoints that were tried, with success or without */
+	bool gave_back;      /* something was removed since the last attempt began: another one may find room */
+	bool giving_back;    /* the attempt under way may */
+	uint64_t space_seen; /* when `space` was looked at; milliseconds */
 
 	pthread_rwlock_t overlay_lock;
 	struct generation *current, *frozen; /* frozen: being written home, NULL otherwise */
@@ -265,6 +269,10 @@ int store_append_locked(struct store *s, const struct frame *frames, size_t coun
 bool has_release(const struct store *s, uint64_t object); /* that may still be replayed; log_lock held */
 size_t store_dirty_bytes(const struct store *s);          /* of all pages in both generations; log_lock held */
 int store_read_bulk(struct store *s, const struct overlay_page *p, unsigned count, uint8_t *out); /* contiguous there */
+/* Called between pieces of what goes home: somebody who syncs waits for the disk, and what goes home can wait, as long as
+ * nobody waits for that and there is room for more meanwhile. */
+void keeper_yield(struct store *s);
+uint64_t milliseconds(void);                /* of the monotonic clock */
 bool keeper_is_self(const struct store *s); /* called by the background thread; log_lock held */
 int keeper_start(struct store *s);
 void keeper_stop(struct store *s);

@@ -7,7 +7,42 @@
 
 #include "internal.h"
 
-enum { RETRY_SECONDS = 1 };
+enum {
+	RETRY_SECONDS = 1,
+	NEAR_MS = 8,       /* after a sync the next one is taken to come within that time */
+	YIELDS_MAX = 100,  /* milliseconds, of one piece */
+	LOG_SHARE_MAX = 2, /* more than one part in so many of the log is used: there is no time to yield */
+};
+
+uint64_t milliseconds(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &t);
+	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
+static bool somebody_syncs(struct store *s)
+{
+	return atomic_load(&s->syncing) || milliseconds() - atomic_load(&s->sync_ms) < NEAR_MS;
+}
+
+static bool may_yield(struct store *s)
+{
+	LOCK_SCOPE(&s->log_lock);
+	size_t size = s->log.segments[s->log.current].size;
+
+	return s->mode == STORE_ACTIVE && !s->thread_stop && !s->stuck && !s->waiting &&
+	       s->current->log_used < size / LOG_SHARE_MAX && s->current->bytes < MEMORY_MAX / 2;
+}
+
+void keeper_yield(struct store *s)
+{
+	const struct timespec pause = { .tv_nsec = 1000000 };
+
+	for (unsigned i = 0; i < YIELDS_MAX && somebody_syncs(s) && may_yield(s); i++)
+		nanosleep(&pause, NULL);
+}
 
 /* Waits until there is work: a checkpoint (true), or the interval has passed (false). */
 static bool keeper_wait(struct store *s)

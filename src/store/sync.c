@@ -155,9 +155,14 @@ int store_sync(struct store *s, uint64_t object, uint64_t seq)
 		return 0;
 	if (!seq)
 		seq = last_seq(s);
+	atomic_fetch_add(&s->syncing, 1);
 	int r = object ? sync_data(s, object, &seq) : 0;
 
-	return r < 0 ? r : store_sync_log(s, seq);
+	if (r == 0)
+		r = store_sync_log(s, seq);
+	atomic_store(&s->sync_ms, milliseconds());
+	atomic_fetch_sub(&s->syncing, 1);
+	return r;
 }
 
 /* Adds the objects of a generation that have unsynced pages. overlay_lock is held. */

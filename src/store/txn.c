@@ -9,7 +9,6 @@
 
 enum {
 	FRAMES_ROOM = 2048,       /* bytes of frames that every reservation includes */
-	MEMORY_MAX = 64 << 20,    /* bytes of pages in one generation */
 	CHECKPOINT_AT = 32 << 20, /* bytes of log from which a generation goes home */
 	SPACE_MARGIN = 256 << 10, /* bytes of backing space left for the backing file system's own metadata */
 	SPACE_MS = 100,           /* for so long what was free is believed to be */
@@ -39,10 +38,8 @@ size_t store_dirty_bytes(const struct store *s)
 /* Others may fill the disk, too. */
 static bool space_is_old(struct store *s)
 {
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC_COARSE, &t);
-	bool old = (t.tv_sec - s->space_seen.tv_sec) * 1000 + (t.tv_nsec - s->space_seen.tv_nsec) / 1000000 >= SPACE_MS;
+	uint64_t t = milliseconds();
+	bool old = t - s->space_seen >= SPACE_MS;
 
 	if (old)
 		s->space_seen = t;
@@ -71,6 +68,14 @@ static void want_checkpoint(struct store *s)
 {
 	s->wanted = true;
 	pthread_cond_signal(&s->wake);
+}
+
+static void wait_for_attempt(struct store *s, uint64_t attempts)
+{
+	s->waiting++;
+	while (s->attempts == attempts && !s->failed)
+		pthread_cond_wait(&s->room, &s->log_lock);
+	s->waiting--;
 }
 
 /* Whether the next attempt to write home to end may find room that there is not now. */
@@ -109,8 +114,7 @@ static int wait_for_room(struct store *s, size_t need, enum room room)
 		/* Only the background thread makes room: where it asks for itself (on_interval), it would wait for ever. */
 		if (keeper_is_self(s))
 			return -EAGAIN;
-		while (s->attempts == attempts && !s->failed)
-			pthread_cond_wait(&s->room, &s->log_lock);
+		wait_for_attempt(s, attempts);
 	}
 }
 
@@ -129,8 +133,7 @@ bool store_reclaim(struct store *s)
 		return false;
 	if (s->gave_back)
 		want_checkpoint(s);
-	while (s->attempts == attempts && !s->failed)
-		pthread_cond_wait(&s->room, &s->log_lock);
+	wait_for_attempt(s, attempts);
 	return true;
 }
 
@@ -143,8 +146,7 @@ int store_settle_releases(struct store *s, uint64_t object)
 		if (s->stuck)
 			return -ENOSPC;
 		want_checkpoint(s);
-		while (s->attempts == attempts && !s->failed)
-			pthread_cond_wait(&s->room, &s->log_lock);
+		wait_for_attempt(s, attempts);
 	}
 	return 0;
 }
