@@ -119,7 +119,7 @@ int volume_readlink(struct volume *v, uint64_t object, char *buf, size_t size); 
 
 /* Sizes: `size` 0 asks for the length needed; -ERANGE if it does not fit; -ENODATA no such attribute. */
 ssize_t volume_getxattr(struct volume *v, uint64_t object, const char *name, void *buf, size_t size);
-/* `trusted`: with the names in trusted., which are for root alone. */
+/* `trusted`: with the names in trusted., which are for administrators alone. */
 ssize_t volume_listxattr(struct volume *v, uint64_t object, bool trusted, char *buf, size_t size);
 int volume_setxattr(struct volume *v, uint64_t object, const char *name, const void *value, size_t size, int flags,
 		    bool kill_sgid);

@@ -76,6 +76,7 @@ void fill_entry(struct fuse_entry_param *e, const struct attr *a);
 
 struct caller caller_of(fuse_req_t req);
 bool is_in_group(fuse_req_t req, gid_t gid); /* the caller, or it is root */
+bool is_administrator(fuse_req_t req);       /* the caller has CAP_SYS_ADMIN */
 /* Which set-id bits an operation takes away for which the kernel wants some to go (`kill`). */
 enum kill_ids kill_ids_of(fuse_req_t req, struct volume *v, uint64_t object, bool kill);
 

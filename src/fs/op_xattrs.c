@@ -28,8 +28,11 @@ void op_listxattr(fuse_req_t req, fuse_ino_t object, size_t size)
 
 	if (!f)
 		return;
-	reply_xattr(req, volume_listxattr(f->volume, object, fuse_req_ctx(req)->uid == 0, w->reply, room), w->reply,
-		    size);
+	bool trusted = volume_listxattr(f->volume, object, true, NULL, 0) ==
+			       volume_listxattr(f->volume, object, false, NULL, 0) ||
+		       is_administrator(req);
+
+	reply_xattr(req, volume_listxattr(f->volume, object, trusted, w->reply, room), w->reply, size);
 }
 
 /* Whether setting an access ACL takes the set-group-id bit away: POSIX wants it when the caller is not in the file's group.

@@ -1,6 +1,8 @@
 /* What each thread that answers requests has: its reply buffer. */
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
+#include <stdio.h>
 
 #include "fs_internal.h"
 
@@ -102,6 +104,22 @@ bool is_in_group(fuse_req_t req, gid_t gid)
 		if (groups[i] == gid)
 			return true;
 	return false;
+}
+
+bool is_administrator(fuse_req_t req)
+{
+	const uint64_t sys_admin = UINT64_C(1) << 21; /* CAP_SYS_ADMIN */
+	AUTO_FREE char *text = NULL;
+	char path[64];
+	size_t len;
+
+	/* Of the thread that asks; 0 where it is of another namespace, and not to be seen. */
+	snprintf(path, sizeof(path), "/proc/%d/status", (int)fuse_req_ctx(req)->pid);
+	if (read_file_at(AT_FDCWD, path, 65536, &text, &len) < 0)
+		return false;
+	const char *line = strstr(text, "\nCapEff:");
+
+	return line && strtoull(line + strlen("\nCapEff:"), NULL, 16) & sys_admin;
 }
 
 enum kill_ids kill_ids_of(fuse_req_t req, struct volume *v, uint64_t object, bool kill)
