@@ -136,15 +136,17 @@ static void print_object_key(const struct kdf *dek, enum suite suite, uint64_t o
 
 static int needles(char **argv)
 {
-	int fd = open(argv[0], O_RDONLY | O_DIRECTORY);
+	AUTO_CLOSE int dir = open(argv[0], O_RDONLY | O_DIRECTORY);
+	AUTO_CLOSE int fd = -1;
 	struct secret *text = secret_new(KEY_TEXT_MAX), *kek = secret_new(KEY_SIZE), *dek = NULL;
 	uint64_t object = strtoull(argv[3], NULL, 10);
 	const struct scope_entry *s;
 	struct descriptor *d = NULL;
-	char *path = NULL;
+	AUTO_FREE char *path = NULL;
+	struct kdf *kdf;
 	size_t len = 0;
 
-	must(fd >= 0 && text && kek && descriptor_load(fd, &d) == 0, argv[0]);
+	must(dir >= 0 && text && kek && descriptor_load(dir, &d) == 0, argv[0]);
 	s = descriptor_scope_named(d, argv[2]);
 	must(s && key_file_path(s->key_uri, &path) == 0, argv[2]);
 	fd = open(path, O_RDONLY);
@@ -152,9 +154,16 @@ static int needles(char **argv)
 	must(key_unwrap(kek, &s->deks[s->dek_count - 1].dek, &dek) == 0, "unwrapping");
 	print_needle("KEK", secret_bytes(kek), KEY_SIZE);
 	print_needle("DEK", secret_bytes(dek), KEY_SIZE);
-	print_object_key(kdf_new(dek), s->suite, object, 1, 0, 64, "blocks");
-	print_object_key(kdf_new(dek), s->suite, object, 2, 0, 32, "tags");
-	print_object_key(kdf_new(dek), s->suite, object, 4, 1, 32, "header");
+	kdf = kdf_new(dek);
+	must(kdf, "memory");
+	print_object_key(kdf, s->suite, object, 1, 0, 64, "blocks");
+	print_object_key(kdf, s->suite, object, 2, 0, 32, "tags");
+	print_object_key(kdf, s->suite, object, 4, 1, 32, "header");
+	kdf_free(kdf);
+	secret_free(dek);
+	secret_free(kek);
+	secret_free(text);
+	descriptor_free(d);
 	return 0;
 }
 
