@@ -33,6 +33,8 @@ void store_free(struct store *s);
 /* Makes objects/ and log/ in an empty backing directory. */
 int store_format(int backing_fd);
 
+/* New objects have numbers from here on. */
+void store_expect(struct store *s, uint64_t first_new);
 /* The volume is clean: nothing will be read from the log, and until store_activate its space may be given up. */
 void store_forget_log(struct store *s);
 /* Reads the log of an unclean epoch into memory. From here to store_activate commits go to memory only: what they change is

@@ -29,7 +29,7 @@ struct home {
 	struct map open; /* object number -> struct home_file */
 	struct home_file *lru_head, *lru_tail;
 	size_t open_count, open_max;
-	uint64_t last_folder; /* that had a file opened: new objects may come there */
+	uint64_t last_folder; /* the highest that had a file opened, or will: new objects may come there */
 	uint64_t removals;    /* of files, ever: one that was opened meanwhile may be gone */
 	struct map
 		new_names; /* object + 1 -> (void *)1: its own file was made here, and its name is not known to be durable */

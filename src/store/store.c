@@ -79,6 +79,11 @@ void store_fail(struct store *s, const char *what, int error)
 			what, strerror(-error));
 }
 
+void store_expect(struct store *s, uint64_t first_new)
+{
+	s->home.last_folder = first_new >> FOLDER_SHIFT;
+}
+
 void store_forget_log(struct store *s)
 {
 	s->log_forgotten = !s->read_only;

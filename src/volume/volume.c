@@ -496,6 +496,7 @@ int volume_open(int backing_fd, const struct volume_options *o, struct volume **
 
 		v->max_size = blocks > INT64_MAX / BLOCK_SIZE ? INT64_MAX : blocks * BLOCK_SIZE;
 		v->next_object = v->reserved_to = v->d->next_object;
+		store_expect(v->store, v->next_object);
 		if (!v->d->clean)
 			r = recover(v);
 	}

@@ -323,6 +323,19 @@ Test(store, headers_share_a_file)
 	}
 	expect_page(9000, 7, 77, BLOCK_SIZE);
 	stop_clean();
+	/* Also after a new start, in whatever order. */
+	open_clean();
+	store_expect(st, 9 * 4096);
+	begin(&t, 1);
+	txn_remove(&t, 4096);
+	txn_remove(&t, 8191);
+	txn_remove(&t, 9000);
+	commit(&t);
+	rotate();
+	cr_assert_eq(store_checkpoint(st), 0);
+	cr_assert(fstatat(backing, "objects/001", &own, 0) < 0 && fstatat(backing, "objects/002", &own, 0) < 0);
+	expect_each(0, UINT64_MAX, left, 1);
+	stop_clean();
 }
 
 /* What somebody put in the place of a file is put aside, and stops neither writing home nor recovery. */
