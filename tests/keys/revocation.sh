@@ -45,10 +45,12 @@ echo 1 >>"$team/dir/deep"
 cat "$mnt/loose" >/dev/null
 dd if="$TEST_TMP/content" of="$team/file" bs=4096 skip=10 seek=10 count=1 conv=notrunc,fsync status=none # the same once more
 dd if="$team/file" of=/dev/null bs=4096 count=1 iflag=direct status=none
-found=$("$keyhole" search "$pid" <"$TEST_TMP/needles")
-printf '%s\n' "$found"
-[[ $(wc -l <<<"$found") -eq 8 ]] || fail "there are $(wc -l <<<"$found") needles"
-! grep -q ' 0$' <<<"$found" || fail "not everything is in memory while the scope is open"
+if [[ ! ${COFFER_SANITIZER:-} ]]; then # a sanitizer's memory has no end
+	found=$("$keyhole" search "$pid" <"$TEST_TMP/needles")
+	printf '%s\n' "$found"
+	[[ $(wc -l <<<"$found") -eq 8 ]] || fail "there are $(wc -l <<<"$found") needles"
+	! grep -q ' 0$' <<<"$found" || fail "not everything is in memory while the scope is open"
+fi
 # Written just now: in the kernel's cache only.
 dd if=/dev/urandom of="$TEST_TMP/late" bs=1M count=4 status=none
 cp "$TEST_TMP/late" "$team/late"
@@ -79,9 +81,11 @@ denied rm -f "$mnt/twice"
 denied rmdir "$team"
 "$COFFER" fsck "$mnt" --data
 
-found=$("$keyhole" search "$pid" <"$TEST_TMP/needles")
-printf '%s\n' "$found"
-! grep -v ' 0$' <<<"$found" || fail "keys are in memory although the scope is locked"
+if [[ ! ${COFFER_SANITIZER:-} ]]; then
+	found=$("$keyhole" search "$pid" <"$TEST_TMP/needles")
+	printf '%s\n' "$found"
+	! grep -v ' 0$' <<<"$found" || fail "keys are in memory although the scope is locked"
+fi
 
 mv "$key.away" "$key"
 eventually active state_of team
