@@ -90,10 +90,9 @@ int change_new(struct change *ch, const struct meta *like, mode_t mode, uint32_t
 	m->scope = like->scope;
 	m->dek_version = keys_current_version(ch->v->keys, like->scope);
 	m->atime = m->mtime = m->ctime = m->btime = now();
-	o->cryptor = (meta_is_content(m) ? keys_cryptor : keys_metadata_cryptor)(ch->v->keys, m->scope, m->dek_version);
 	*ret = o;
 	*ret_meta = m;
-	return o->cryptor ? 0 : -EACCES;
+	return meta_cryptor(m, ch->v->keys) ? 0 : -EACCES;
 }
 
 void change_drop_xattrs(struct change *ch, struct object *o)
@@ -145,8 +144,9 @@ static int seal_page(struct change *ch, struct staged_page *p)
 	if (p->dropped)
 		return 0;
 	memset(p->data + TRAILER, 0, BLOCK_SIZE - TRAILER);
-	int r = cryptor_mac_page(p->o->cryptor, p->o->number, position, (uint32_t)(++m->seals >> WRITES_PER_KEY_SHIFT),
-				 p->data, PAGE_BODY, (struct block_tag *)(p->data + TRAILER));
+	int r = cryptor_mac_page(meta_cryptor(m, ch->v->keys), p->o->number, position,
+				 (uint32_t)(++m->seals >> WRITES_PER_KEY_SHIFT), p->data, PAGE_BODY,
+				 (struct block_tag *)(p->data + TRAILER));
 
 	return r < 0 ? r : txn_write(&ch->t, p->o->number, position, p->data, BLOCK_SIZE);
 }
@@ -158,7 +158,7 @@ static int seal_header(struct change *ch, unsigned i)
 
 	if (!page)
 		return -ENOMEM;
-	int r = meta_encode(ch->objects[i].m, ch->objects[i].o->number, ch->objects[i].o->cryptor, page, &used);
+	int r = meta_encode(ch->objects[i].m, ch->objects[i].o->number, ch->v->keys, page, &used);
 
 	return r < 0 ? r : txn_write(&ch->t, ch->objects[i].o->number, 0, page, used);
 }

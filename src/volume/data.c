@@ -52,7 +52,8 @@ int data_read(struct volume *v, struct change *ch, struct object *o, uint64_t fi
 					       plain + (size_t)at * BLOCK_SIZE);
 		}
 		if (r == 0)
-			r = cryptor_open_blocks(o->cryptor, o->number, first, n, plain, plain, tags, &bad);
+			r = cryptor_open_blocks(meta_cryptor(o->m, v->keys), o->number, first, n, plain, plain, tags,
+						&bad);
 		if (r == -EBADMSG) {
 			log_error("object %" PRIu64 ": block %" PRIu64 " does not authenticate", o->number,
 				  first + bad);
@@ -134,7 +135,7 @@ int data_write(struct change *ch, struct object *o, uint64_t first, unsigned cou
 	int r = count <= PIECE_BLOCKS && cipher ? tags_read(ch->v, ch, o, first, count, old) : -ENOMEM;
 
 	if (r == 0)
-		r = cryptor_seal_blocks(o->cryptor, o->number, first, count,
+		r = cryptor_seal_blocks(meta_cryptor(m, ch->v->keys), o->number, first, count,
 					(uint32_t)(m->tag_writes >> WRITES_PER_KEY_SHIFT), plain, cipher, tags);
 	if (r < 0)
 		return r;

@@ -87,12 +87,14 @@ static inline size_t meta_var_len(const struct meta *m)
 /* Whether the object is a regular file, whose blocks are under the scope's own suite; all else is metadata. */
 bool meta_is_content(const struct meta *m);
 struct meta *meta_copy(const struct meta *m, size_t var_room); /* NULL: no memory */
-/* Seals a header into a page; *ret_used bytes of it. Counts the seal in `m`. */
-int meta_encode(struct meta *m, uint64_t number, struct cryptor *c, uint8_t page[static BLOCK_SIZE], size_t *ret_used);
-/* -ENOENT: the page is empty. -EACCES: its scope is locked. -EIO: not this object's header (logged). Finds the cryptor by the
- * prologue. */
+/* Of an object's header, pages and blocks. NULL: its scope is locked. */
+struct cryptor *meta_cryptor(const struct meta *m, const struct volume_keys *keys);
+/* Seals a header into a page; *ret_used bytes of it. Counts the seal in `m`. -EACCES: its scope is locked. */
+int meta_encode(struct meta *m, uint64_t number, const struct volume_keys *keys, uint8_t page[static BLOCK_SIZE],
+		size_t *ret_used);
+/* -ENOENT: the page is empty. -EACCES: its scope is locked. -EIO: not this object's header (logged). */
 int meta_decode(const uint8_t page[static BLOCK_SIZE], uint64_t number, const struct volume_keys *keys,
-		struct meta **ret, struct cryptor **ret_cryptor);
+		struct meta **ret);
 /* What stands in clear before the header: to be believed only as far as nothing worse comes of it than of removing the file. */
 struct prologue {
 	uint32_t scope, dek_version, nlink;
@@ -120,7 +122,6 @@ struct object {
 
 	pthread_rwlock_t lock;
 	struct meta *m; /* NULL until loaded */
-	struct cryptor *cryptor;
 	bool removed;
 	bool flushing; /* its scope is about to be locked: for object_get_flushing only. Changes with the gate held, exclusive */
 	struct dir *dir; /* entries, once loaded */

@@ -124,12 +124,21 @@ static void encode_prologue(const struct meta *m, enum suite suite, uint64_t num
 	put_le32(p + 36, body_len);
 }
 
-int meta_encode(struct meta *m, uint64_t number, struct cryptor *c, uint8_t page[static BLOCK_SIZE], size_t *ret_used)
+struct cryptor *meta_cryptor(const struct meta *m, const struct volume_keys *keys)
 {
+	return (meta_is_content(m) ? keys_cryptor : keys_metadata_cryptor)(keys, m->scope, m->dek_version);
+}
+
+int meta_encode(struct meta *m, uint64_t number, const struct volume_keys *keys, uint8_t page[static BLOCK_SIZE],
+		size_t *ret_used)
+{
+	struct cryptor *c = meta_cryptor(m, keys);
 	uint8_t body[BODY_MAX];
 	size_t len = (BODY_FIXED + meta_var_len(m) + BODY_STEP - 1) / BODY_STEP * BODY_STEP;
 	uint32_t key_version = (uint32_t)(++m->seals >> WRITES_PER_KEY_SHIFT);
 
+	if (!c)
+		return -EACCES;
 	if (len > BODY_MAX)
 		return -E2BIG;
 	memset(body, 0, len);
@@ -166,7 +175,7 @@ int meta_peek(const uint8_t page[static BLOCK_SIZE], uint64_t number, struct pro
 }
 
 int meta_decode(const uint8_t page[static BLOCK_SIZE], uint64_t number, const struct volume_keys *keys,
-		struct meta **ret, struct cryptor **ret_cryptor)
+		struct meta **ret)
 {
 	uint8_t body[BODY_MAX];
 	uint32_t key_version = get_le32(page + 20), len = get_le32(page + 36);
@@ -209,12 +218,11 @@ int meta_decode(const uint8_t page[static BLOCK_SIZE], uint64_t number, const st
 	m->scope = p.scope;
 	m->dek_version = p.dek_version;
 	m->nlink = p.nlink;
-	if (decode_body(body, len, m) < 0 || c != (meta_is_content(m) ? content : metadata)) {
+	if (decode_body(body, len, m) < 0 || c != meta_cryptor(m, keys)) {
 		free(m);
 		return damaged(number, "the header is authentic and makes no sense");
 	}
 	*ret = m;
-	*ret_cryptor = c;
 	return 0;
 }
 

@@ -94,7 +94,7 @@ static int load(struct volume *v, struct object *o)
 	if (r == 0 && !o->m) {
 		r = store_read(v->store, o->number, 0, 1, page);
 		if (r == 0)
-			r = meta_decode(page, o->number, v->keys, &o->m, &o->cryptor);
+			r = meta_decode(page, o->number, v->keys, &o->m);
 		if (r == 0)
 			o->flushing = keys_access(v->keys, o->m->scope, o->m->dek_version) == SCOPE_FLUSHING;
 		if (r == -ENOENT)

@@ -45,7 +45,7 @@ static int load_page(struct volume *v, struct object *o, unsigned level, uint64_
 	int r = store_read(v->store, o->number, position, 1, out);
 
 	if (r == 0)
-		r = cryptor_check_page(o->cryptor, o->number, position, out, PAGE_BODY,
+		r = cryptor_check_page(meta_cryptor(o->m, v->keys), o->number, position, out, PAGE_BODY,
 				       (const struct block_tag *)(out + PAGE_BODY));
 	if (r == -EBADMSG) {
 		log_error("object %" PRIu64 ": the %s page at %" PRIu64 " does not authenticate", o->number,

@@ -291,10 +291,11 @@ static int looks_lost(struct volume *v, struct object *o, uint64_t page, bool *r
 	enum { SECTOR = 512 };
 	static const uint8_t zeros[SECTOR];
 	uint8_t raw[BLOCK_SIZE];
-	int r = cryptor_suite(o->cryptor) == SUITE_XTS ? store_read(v->store, o->number, page, 1, raw) : 0;
+	bool without = cryptor_suite(meta_cryptor(o->m, v->keys)) == SUITE_XTS;
+	int r = without ? store_read(v->store, o->number, page, 1, raw) : 0;
 
 	*ret = false;
-	for (unsigned at = 0; r == 0 && cryptor_suite(o->cryptor) == SUITE_XTS && at < BLOCK_SIZE; at += SECTOR)
+	for (unsigned at = 0; r == 0 && without && at < BLOCK_SIZE; at += SECTOR)
 		*ret = *ret || memcmp(raw + at, zeros, SECTOR) == 0;
 	return r;
 }

@@ -52,7 +52,6 @@ static int assign_in(struct volume *v, const char *name, const char *scope_name)
 	if (r == 0) {
 		m->scope = scope;
 		m->dek_version = keys_current_version(v->keys, scope);
-		o->cryptor = keys_metadata_cryptor(v->keys, scope, m->dek_version);
 		return change_commit(&ch);
 	}
 	change_abort(&ch);

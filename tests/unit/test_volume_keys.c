@@ -96,8 +96,6 @@ static void assign(uint64_t number, uint32_t scope)
 	cr_assert_eq(change_object(&ch, o, &m), 0);
 	m->scope = scope;
 	m->dek_version = keys_current_version(vol->keys, scope);
-	o->cryptor = keys_metadata_cryptor(vol->keys, m->scope, m->dek_version);
-	cr_assert(o->cryptor);
 	cr_assert_eq(change_commit(&ch), 0);
 }
 
