@@ -129,12 +129,14 @@ int store_sync_all(struct store *s);
 
 int store_statfs(struct store *s, struct statvfs *ret);
 bool store_has_room(struct store *s);            /* on the disk, for a transaction of any size */
+bool store_is_behind(struct store *s);           /* with writing home: who can wait had better */
 uint64_t store_max_pages(const struct store *s); /* of one object's file */
 size_t store_max_payload(const struct store *s); /* of one transaction, bytes */
 bool store_failed(const struct store *s);
 bool store_read_only(const struct store *s);
-/* Numbers of the objects from `first` up to `end` that have a home file, in no order. `call` returns nonzero to stop. */
-int store_each_home(struct store *s, uint64_t first, uint64_t end, int (*call)(void *arg, uint64_t object), void *arg);
+/* Numbers of the objects from `first` up to `end` that are there when it begins, at home or in memory, in no order, and perhaps of
+ * some that are not any more. `call` returns nonzero to stop. */
+int store_each_object(struct store *s, uint64_t first, uint64_t end, int (*call)(void *arg, uint64_t object), void *arg);
 
 struct store_counters {
 	uint64_t dirty_pages, log_bytes, checkpoints, syncs;

@@ -219,9 +219,63 @@ bool store_read_only(const struct store *s)
 	return s->read_only || s->failed;
 }
 
-int store_each_home(struct store *s, uint64_t first, uint64_t end, int (*call)(void *arg, uint64_t object), void *arg)
+static int by_number(const void *a, const void *b)
 {
-	return home_each(&s->home, first, end, call, arg);
+	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+	return (x > y) - (x < y);
+}
+
+/* Objects with pages in a generation; `numbers` has room for them. */
+static size_t numbers_of(const struct generation *g, uint64_t *numbers)
+{
+	size_t pos = 0, count = 0;
+
+	for (const struct dirty_object *o; g && (o = map_next(&g->objects, &pos, NULL));)
+		if (o->pages.count)
+			numbers[count++] = o->number;
+	return count;
+}
+
+struct each {
+	uint64_t *seen; /* in order */
+	size_t count;
+	int (*call)(void *arg, uint64_t object);
+	void *arg;
+};
+
+static int unless_seen(void *arg, uint64_t object)
+{
+	const struct each *e = arg;
+
+	if (bsearch(&object, e->seen, e->count, sizeof(object), by_number))
+		return 0;
+	return e->call(e->arg, object);
+}
+
+/* Memory first: what goes home meanwhile is seen there. */
+int store_each_object(struct store *s, uint64_t first, uint64_t end, int (*call)(void *arg, uint64_t object), void *arg)
+{
+	struct each e = { .call = call, .arg = arg };
+	int r = 0;
+
+	pthread_rwlock_rdlock(&s->overlay_lock);
+	size_t room = s->current->objects.count + (s->frozen ? s->frozen->objects.count : 0);
+	AUTO_FREE uint64_t *numbers = malloc((room + 1) * sizeof(*numbers));
+
+	if (numbers) {
+		e.seen = numbers;
+		e.count = numbers_of(s->current, numbers);
+		e.count += numbers_of(s->frozen, numbers + e.count);
+	}
+	pthread_rwlock_unlock(&s->overlay_lock);
+	if (!numbers)
+		return -ENOMEM;
+	qsort(numbers, e.count, sizeof(*numbers), by_number);
+	for (size_t i = 0; r == 0 && i < e.count; i++)
+		if (numbers[i] >= first && numbers[i] < end && (i == 0 || numbers[i] != numbers[i - 1]))
+			r = call(arg, numbers[i]);
+	return r ? r : home_each(&s->home, first, end, unless_seen, &e);
 }
 
 void store_counters(struct store *s, struct store_counters *ret)

@@ -124,6 +124,12 @@ bool store_has_room(struct store *s)
 	return s->mode == STORE_ACTIVE && !s->stuck && !s->failed && space_for(s, s->max_payload);
 }
 
+bool store_is_behind(struct store *s)
+{
+	LOCK_SCOPE(&s->log_lock);
+	return s->frozen && s->current->log_used > CHECKPOINT_AT;
+}
+
 bool store_reclaim(struct store *s)
 {
 	LOCK_SCOPE(&s->log_lock);

@@ -319,7 +319,7 @@ static void check_structure(struct fsck *f)
 	if (f->error == 0)
 		check_links(f);
 	/* What lies below a locked directory has names that cannot be read. */
-	r = f->error || f->some_locked ? 0 : store_each_home(f->v->store, 0, UINT64_MAX, check_home, f);
+	r = f->error || f->some_locked ? 0 : store_each_object(f->v->store, 0, UINT64_MAX, check_home, f);
 
 	if (r == -ENOMEM)
 		f->error = r;

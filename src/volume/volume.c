@@ -408,7 +408,7 @@ static int recover(struct volume *v)
 	if (r == 0)
 		r = store_each_orphan(v->store, remove_orphan, v);
 	if (r == 0)
-		r = store_each_home(v->store, end > ahead ? end - ahead : 0, end, remove_unborn, v);
+		r = store_each_object(v->store, end > ahead ? end - ahead : 0, end, remove_unborn, v);
 	if (r == 0 && !v->read_only)
 		r = store_settle(v->store);
 	if (r < 0)

@@ -253,7 +253,7 @@ static int note_each(void *arg, uint64_t object)
 static void expect_each(uint64_t first, uint64_t end, const uint64_t *want, unsigned count)
 {
 	each_count = 0;
-	cr_assert_eq(store_each_home(st, first, end, note_each, NULL), 0);
+	cr_assert_eq(store_each_object(st, first, end, note_each, NULL), 0);
 	cr_assert_eq(each_count, count);
 	for (unsigned i = 0; i < count; i++) {
 		unsigned found = 0;

@@ -335,13 +335,13 @@ Test(volume, open_without_a_name)
 	cr_assert_eq(volume_read(vol, file, 0, 10, got), 5);
 	cr_assert_eq(volume_write(vol, file, 5, 6, " world", KEEP_IDS), 0);
 	cr_assert_eq(volume_read(vol, file, 0, 100, got), 11);
-	/* One whose file is there is reported until it goes. */
+	/* Both are reported until they go. */
 	uint64_t large = make(ROOT_OBJECT, "large", S_IFREG | 0644);
 	static const char data[70000] = "x";
 
 	cr_assert_eq(volume_write(vol, large, 0, sizeof(data), data, KEEP_IDS), 0);
 	cr_assert_eq(volume_unlink(vol, ROOT_OBJECT, "large"), 0);
-	expect_sound(1);
+	expect_sound(2);
 	volume_forget(vol, large, 1);
 	volume_forget(vol, file, 1);
 	cr_assert_eq(volume_read(vol, file, 0, 10, got), -ESTALE);

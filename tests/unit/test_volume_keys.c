@@ -202,7 +202,11 @@ static void expect_all(uint64_t object, int expected)
 		cr_expect_eq(volume_lookup(vol, object, "hard", &a), expected);
 		cr_expect_eq(volume_make(vol, &me, object, "n", S_IFREG, 0, NULL, &a), expected);
 		cr_expect_eq(volume_unlink(vol, object, "n"), expected);
+		if (!expected)
+			volume_forget(vol, a.st.st_ino, 1);
 		cr_expect_eq(volume_tmpfile(vol, &me, object, 0600, &a), expected);
+		if (!expected)
+			volume_forget(vol, a.st.st_ino, 1);
 		cr_expect_eq(volume_rename(vol, ROOT_OBJECT, "plain", object, "plain", 0), expected);
 		cr_expect_eq(volume_rename(vol, object, "plain", ROOT_OBJECT, "plain", 0), expected);
 	}
