@@ -43,6 +43,7 @@ struct scope_entry {
 	char infra_kek_id[128]; /* both only with SUITE_XTS_GCM */
 	uint32_t infra_kek_version;
 	enum suite suite;
+	uint32_t reencrypt_rate; /* MiB/s that rewriting under the current DEK may take; 0: as much as there is */
 	bool disabled; /* by an administrator: its keys are not used until it is enabled */
 	int64_t created;
 	int64_t rotated;               /* when the KEK was last changed for another key or version */

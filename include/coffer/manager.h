@@ -30,6 +30,10 @@ bool keys_has_source(const struct volume_keys *k, uint32_t scope); /* open, and 
 /* A new scope, with a first DEK: fills in *ret, whose name and suite are set. */
 int keys_new_scope(const struct volume_keys *k, const struct descriptor *d, const char *uri, struct secret **provided,
 		   struct scope_entry *ret, struct opened_scope **ret_opened);
+/* A new DEK version for an open scope: *s is changed. What has been sealed under older ones goes on being readable, until they are
+ * taken out of *s and keys_make_room has been told. -E2BIG: it has as many as there may be. */
+int keys_new_dek(const struct volume_keys *k, const struct descriptor *d, struct scope_entry *s,
+		 struct opened_scope **ret_opened);
 /* Wraps a scope's keys by another source, or (`uri` NULL) by what its source now uses: *s is changed, which must be open. The old key
  * must be active and open every DEK. *ret_source goes to keys_take_source once *s is stored. */
 struct opened_source;
@@ -54,9 +58,10 @@ int keys_join_recovery(const struct volume_keys *k, const struct descriptor *d, 
 		       bool *ret_sealed);
 
 /* ---- taking effect: asks nobody ---- */
-/* Room for the scopes and versions of `d`, which has all that were there before. Those that are new are locked. */
+/* Room for the scopes and versions of `d`. Those that are new are locked; of what is not there any more, the keys are wiped. */
 int keys_make_room(struct volume_keys *k, const struct descriptor *d);
 void keys_take_scope(struct volume_keys *k, struct opened_scope **o);
+void keys_take_deks(struct volume_keys *k, struct opened_scope **o); /* of keys_new_dek: the source stays as it is */
 void keys_take_source(struct volume_keys *k, uint32_t scope, struct opened_source **s);
 void keys_set_flushing(struct volume_keys *k, uint32_t scope, bool flushing);
 void keys_lock(struct volume_keys *k, uint32_t scope); /* wipes its cryptors, and lets go of its source */

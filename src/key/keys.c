@@ -229,12 +229,19 @@ int keys_make_room(struct volume_keys *k, const struct descriptor *d)
 
 		scopes[i] = old ? *old : (struct scope_keys){ .number = d->scopes[i].number };
 	}
+	for (size_t i = 0; i < k->scope_count; i++)
+		if (!descriptor_scope(d, k->scopes[i].number))
+			opened_source_free(k->scopes[i].source);
 	for (size_t i = 0; i < k->slot_count; i++) {
-		const struct key_slot *old = &k->slots[i];
+		struct key_slot *old = &k->slots[i];
 		struct key_slot *slot = find_in(slots, count, old->scope, old->pair.version);
 
 		if (!old->used)
 			continue;
+		if (!slot->used) {
+			pair_free(&old->pair);
+			continue;
+		}
 		slot->pair = old->pair;
 		slot->flushing = old->flushing;
 	}
@@ -258,7 +265,7 @@ void keys_take_source(struct volume_keys *k, uint32_t scope, struct opened_sourc
 	}
 }
 
-void keys_take_scope(struct volume_keys *k, struct opened_scope **o)
+void keys_take_deks(struct volume_keys *k, struct opened_scope **o)
 {
 	for (size_t i = 0; i < (*o)->count; i++) {
 		struct key_slot *slot = find_slot(k, (*o)->number, (*o)->pairs[i].version);
@@ -269,10 +276,15 @@ void keys_take_scope(struct volume_keys *k, struct opened_scope **o)
 		slot->pair = (*o)->pairs[i];
 		(*o)->pairs[i] = (struct cryptor_pair){ 0 };
 	}
-	keys_take_source(k, (*o)->number, &(*o)->source);
-	keys_set_flushing(k, (*o)->number, false);
 	opened_scope_free(*o);
 	*o = NULL;
+}
+
+void keys_take_scope(struct volume_keys *k, struct opened_scope **o)
+{
+	keys_take_source(k, (*o)->number, &(*o)->source);
+	keys_set_flushing(k, (*o)->number, false);
+	keys_take_deks(k, o);
 }
 
 void keys_set_flushing(struct volume_keys *k, uint32_t scope, bool flushing)

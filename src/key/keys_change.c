@@ -112,6 +112,20 @@ static int rewrap(const struct volume_keys *k, const struct opened_source *old, 
 	return r;
 }
 
+static int check_open(const struct volume_keys *k, const struct scope_entry *s)
+{
+	if (keys_access(k, s->number, s->deks[0].version) == SCOPE_OPEN)
+		return 0;
+	log_error("scope %s is locked: its keys can be changed when it is unlocked", s->name);
+	return -ENOKEY;
+}
+
+static int no_source(const struct scope_entry *s)
+{
+	log_error("scope %s was opened by the recovery key: set a key source for it first", s->name);
+	return -ENOKEY;
+}
+
 static int open_new(const struct volume_keys *k, const struct scope_entry *s, const char *uri, struct secret **provided,
 		    struct opened_source **ret)
 {
@@ -128,21 +142,17 @@ int keys_rewrap(const struct volume_keys *k, struct scope_entry *s, const char *
 	struct scope_keys *sk = keys_scope(k, s->number);
 	struct scope_entry next = *s;
 	struct opened_source *new = NULL;
-	int r = keys_access(k, s->number, s->deks[0].version) == SCOPE_OPEN ? 0 : -ENOKEY;
+	int r = check_open(k, s);
 
 	*ret_source = NULL;
-	if (r)
-		log_error("scope %s is locked: its keys can be changed when it is unlocked", s->name);
 	if (!r && uri && strlen(uri) >= sizeof(s->key_uri)) {
 		log_error("the URI of a key source is limited to %zu bytes", sizeof(s->key_uri) - 1);
 		r = -EINVAL;
 	}
 	if (!r && sk->source)
 		r = ask_old(sk->source, s);
-	if (!r && !uri && !sk->source) {
-		log_error("scope %s was opened by the recovery key: set a key source for it first", s->name);
-		r = -ENOKEY;
-	}
+	if (!r && !uri && !sk->source)
+		r = no_source(s);
 	if (!r && uri)
 		r = open_new(k, s, uri, provided, &new);
 	if (!r)
@@ -156,6 +166,65 @@ int keys_rewrap(const struct volume_keys *k, struct scope_entry *s, const char *
 	}
 	*s = next;
 	*ret_source = new;
+	return 0;
+}
+
+/* All of them are wrapped anew, since an entry names one KEK for all. */
+static int add_dek(const struct volume_keys *k, const struct descriptor *d, const struct opened_source *source,
+		   struct scope_entry *s, struct opened_scope *o)
+{
+	struct secret *deks[DEKS_MAX] = { 0 }, *infra[DEKS_MAX] = { 0 };
+	struct wrapped_dek *new = &s->deks[s->dek_count];
+	size_t last = s->dek_count;
+	bool two = s->suite == SUITE_XTS_GCM;
+	int r = 0;
+
+	for (size_t i = 0; i < last && !r; i++)
+		r = unwrap_dek(k, source, s, i, &deks[i], &infra[i]);
+	deks[last] = secret_random(KEY_SIZE);
+	infra[last] = two ? secret_random(KEY_SIZE) : NULL;
+	if (!r && (!deks[last] || (two && !infra[last])))
+		r = -ENOMEM;
+	*new = (struct wrapped_dek){ .version = s->deks[last - 1].version + 1, .created = time(NULL) };
+	s->dek_count++;
+	if (!r)
+		r = source_wrap_scope(k, source, deks, s);
+	if (!r && two)
+		r = wrap_infrastructure(k, infra, s);
+	if (!r)
+		r = seal_dek(d, s, new, deks[last], infra[last]);
+	if (!r)
+		r = opened_scope_add(o, s, new->version, deks[last], infra[last]);
+	secrets_free(deks, DEKS_MAX);
+	secrets_free(infra, DEKS_MAX);
+	return r;
+}
+
+int keys_new_dek(const struct volume_keys *k, const struct descriptor *d, struct scope_entry *s,
+		 struct opened_scope **ret_opened)
+{
+	struct opened_scope *o = calloc(1, sizeof(*o));
+	struct scope_entry next = *s;
+	struct scope_keys *sk;
+	int r = o ? check_open(k, s) : -ENOMEM;
+
+	sk = r ? NULL : keys_scope(k, s->number);
+	if (!r && s->dek_count == DEKS_MAX)
+		r = -E2BIG;
+	if (!r)
+		r = sk->source ? ask_old(sk->source, s) : no_source(s);
+	if (!r) {
+		o->number = s->number;
+		r = add_dek(k, d, sk->source, &next, o);
+	}
+	if (r) {
+		opened_scope_free(o);
+		return r;
+	}
+	if (next.kek_version == s->kek_version && !strcmp(next.kek_id, s->kek_id))
+		next.rotated = s->rotated;
+	*s = next;
+	*ret_opened = o;
 	return 0;
 }
 
