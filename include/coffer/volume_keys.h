@@ -20,6 +20,13 @@ enum scope_state {
 	STATE_UNPROVIDED,  /* locked: its key was not handed over, or only for some time */
 };
 const char *scope_state_name(enum scope_state s);
+/* How far the rewriting of a scope's objects under a new DEK version has come. */
+struct reencryption {
+	bool pending; /* there are older versions still */
+	bool running; /* not while the scope is locked, nor after an attempt that left something behind */
+	uint64_t objects_done, objects, blocks_done, blocks; /* since it went on last; 0: not counted yet */
+	uint64_t failed;                                     /* objects that could not be rewritten */
+};
 struct scope_view {
 	struct scope_entry entry;
 	enum scope_state state;
@@ -28,6 +35,7 @@ struct scope_view {
 	int64_t since;               /* it is in this state */
 	int64_t checked, next_check; /* of its source */
 	int64_t until;               /* it stays open, if nothing changes */
+	struct reencryption reencryption;
 };
 int volume_scope(struct volume *v, uint32_t number, struct scope_view *ret);
 int volume_scope_number(struct volume *v, const char *name, uint32_t *ret); /* -ENOENT, logged */
@@ -52,6 +60,13 @@ void volume_keeper_stop(struct volume *v);
 /* ---- changing ---- */
 int volume_scope_create(struct volume *v, const char *name, const char *uri, enum suite suite, struct secret *provided);
 int volume_scope_enable(struct volume *v, uint32_t scope, bool enabled);
+/* Puts an object into a scope; it is wholly under the scope's keys when this returns. What is created in a directory from then on is,
+ * too; what was there before stays where it is. `deny_override` (directories only): all below it is in that scope, and nothing
+ * of another is let in: -EXDEV. -EXDEV also: something below is in another scope, or a directory above denies it. */
+int volume_scope_assign(struct volume *v, uint64_t object, uint32_t scope, bool deny_override);
+/* A new DEK version for a scope: what is written from now on is under it, and a thread rewrites what was there before, at `rate` MiB/s
+ * at most (0: no limit), then gives the older version up. If that is under way it goes on, at this rate. */
+int volume_reencrypt(struct volume *v, uint32_t scope, unsigned rate);
 int volume_key_set(struct volume *v, uint32_t scope, const char *uri, struct secret *provided);
 int volume_key_rotate(struct volume *v, uint32_t scope);
 int volume_key_rotate_infrastructure(struct volume *v);

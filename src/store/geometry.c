@@ -1,12 +1,21 @@
 #include "geometry.h"
 
+/* The first group that a page covers. */
+static uint64_t first_group(unsigned level, uint64_t index)
+{
+	for (unsigned i = 1; i < level; i++)
+		index *= MAP_FANOUT;
+	return index;
+}
+
+uint64_t geometry_first_block(unsigned level, uint64_t index)
+{
+	return geometry_group_first(first_group(level, index));
+}
+
 uint64_t geometry_meta_page(unsigned level, uint64_t index)
 {
-	uint64_t group = index;
-
-	for (unsigned i = 1; i < level; i++)
-		group *= MAP_FANOUT;
-
+	uint64_t group = first_group(level, index);
 	uint64_t page = 1 + HEADER_TAGS + group * (1 + GROUP_BLOCKS);
 	uint64_t cover = group;
 

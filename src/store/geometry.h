@@ -41,6 +41,8 @@ static inline uint64_t geometry_group_first(uint64_t group)
 	return HEADER_TAGS + group * GROUP_BLOCKS;
 }
 
+/* The first block that the `index`-th page of a level covers. */
+uint64_t geometry_first_block(unsigned level, uint64_t index);
 /* Page of a data block. */
 uint64_t geometry_page(uint64_t block);
 /* The block that lies in a page; UINT64_MAX: none does. */

@@ -92,7 +92,7 @@ int change_new(struct change *ch, const struct meta *like, mode_t mode, uint32_t
 	m->atime = m->mtime = m->ctime = m->btime = now();
 	*ret = o;
 	*ret_meta = m;
-	return meta_cryptor(m, ch->v->keys) ? 0 : -EACCES;
+	return meta_cryptor(m, 0, ch->v->keys) ? 0 : -EACCES;
 }
 
 void change_drop_xattrs(struct change *ch, struct object *o)
@@ -140,13 +140,13 @@ static int seal_page(struct change *ch, struct staged_page *p)
 {
 	struct meta *m = change_staged(ch, p->o);
 	uint64_t position = geometry_meta_page(p->level, p->index);
+	struct cryptor *c = meta_cryptor(m, geometry_first_block(p->level, p->index), ch->v->keys);
 
 	if (p->dropped)
 		return 0;
 	memset(p->data + TRAILER, 0, BLOCK_SIZE - TRAILER);
-	int r = cryptor_mac_page(meta_cryptor(m, ch->v->keys), p->o->number, position,
-				 (uint32_t)(++m->seals >> WRITES_PER_KEY_SHIFT), p->data, PAGE_BODY,
-				 (struct block_tag *)(p->data + TRAILER));
+	int r = cryptor_mac_page(c, p->o->number, position, (uint32_t)(++m->seals >> WRITES_PER_KEY_SHIFT), p->data,
+				 PAGE_BODY, (struct block_tag *)(p->data + TRAILER));
 
 	return r < 0 ? r : txn_write(&ch->t, p->o->number, position, p->data, BLOCK_SIZE);
 }

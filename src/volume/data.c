@@ -21,6 +21,12 @@ size_t data_payload(size_t blocks)
 	return pages * (BLOCK_SIZE + 32) + HEADER_ROOM;
 }
 
+/* How many blocks from `first` on are under one cryptor. */
+static unsigned under_one_key(const struct meta *m, uint64_t first, unsigned count)
+{
+	return meta_is_moving(m) && first < m->moved && count > m->moved - first ? (unsigned)(m->moved - first) : count;
+}
+
 /* ---- reading ---- */
 /* How many of the blocks from `at` on are contiguous below and alike: all holes, or none. */
 static unsigned run_length(const struct block_tag *tags, uint64_t first, unsigned at, unsigned count)
@@ -40,7 +46,7 @@ int data_read(struct volume *v, struct change *ch, struct object *o, uint64_t fi
 	int r = 0;
 
 	while (r == 0 && count) {
-		unsigned n = count < PIECE_BLOCKS ? count : PIECE_BLOCKS, bad = 0;
+		unsigned n = under_one_key(o->m, first, count < PIECE_BLOCKS ? count : PIECE_BLOCKS), bad = 0;
 
 		if (!tags_are_at_hand(o, first)) /* the disk may as well bring the blocks meanwhile */
 			store_prefetch(v->store, o->number, geometry_page(first), n);
@@ -52,8 +58,8 @@ int data_read(struct volume *v, struct change *ch, struct object *o, uint64_t fi
 					       plain + (size_t)at * BLOCK_SIZE);
 		}
 		if (r == 0)
-			r = cryptor_open_blocks(meta_cryptor(o->m, v->keys), o->number, first, n, plain, plain, tags,
-						&bad);
+			r = cryptor_open_blocks(meta_cryptor(o->m, first, v->keys), o->number, first, n, plain, plain,
+						tags, &bad);
 		if (r == -EBADMSG) {
 			log_error("object %" PRIu64 ": block %" PRIu64 " does not authenticate", o->number,
 				  first + bad);
@@ -126,6 +132,23 @@ static int write_content(struct change *ch, struct object *o, uint64_t first, un
 	return r;
 }
 
+static int seal(struct change *ch, const struct object *o, struct meta *m, uint64_t first, unsigned count,
+		const uint8_t *plain, uint8_t *cipher, struct block_tag *tags)
+{
+	uint32_t key_version = (uint32_t)(m->tag_writes >> WRITES_PER_KEY_SHIFT);
+	int r = 0;
+
+	for (unsigned at = 0, n; r == 0 && at < count; at += n) {
+		size_t skip = (size_t)at * BLOCK_SIZE;
+
+		n = under_one_key(m, first + at, count - at);
+		r = cryptor_seal_blocks(meta_cryptor(m, first + at, ch->v->keys), o->number, first + at, n, key_version,
+					plain + skip, cipher + skip, tags + at);
+	}
+	m->tag_writes += count;
+	return r;
+}
+
 int data_write(struct change *ch, struct object *o, uint64_t first, unsigned count, const uint8_t *plain, bool content)
 {
 	struct meta *m = change_staged(ch, o);
@@ -135,11 +158,9 @@ int data_write(struct change *ch, struct object *o, uint64_t first, unsigned cou
 	int r = count <= PIECE_BLOCKS && cipher ? tags_read(ch->v, ch, o, first, count, old) : -ENOMEM;
 
 	if (r == 0)
-		r = cryptor_seal_blocks(meta_cryptor(m, ch->v->keys), o->number, first, count,
-					(uint32_t)(m->tag_writes >> WRITES_PER_KEY_SHIFT), plain, cipher, tags);
+		r = seal(ch, o, m, first, count, plain, cipher, tags);
 	if (r < 0)
 		return r;
-	m->tag_writes += count;
 	for (unsigned i = 0; i < count; i++)
 		fresh += is_hole(&old[i]);
 	bool direct = content && fresh * (size_t)BLOCK_SIZE >= DIRECT_MIN &&
@@ -202,13 +223,20 @@ static int touch_content(struct change *ch, struct object *o, struct meta **ret,
 	return xattrs_follow(ch, o, false, kill != KEEP_PRIVILEGES);
 }
 
-/* Pieces are aligned, so that no block is written twice, and fit a transaction. */
+unsigned data_piece(struct volume *v)
+{
+	unsigned blocks = PIECE_BLOCKS;
+
+	while (data_payload(blocks) > store_max_payload(v->store) && blocks > 1)
+		blocks /= 2;
+	return blocks;
+}
+
+/* Pieces are aligned, so that no block is written twice. */
 static size_t piece(struct volume *v, uint64_t off, uint64_t len)
 {
-	size_t max = PIECE_BLOCKS * BLOCK_SIZE;
+	size_t max = (size_t)data_piece(v) * BLOCK_SIZE;
 
-	while (data_payload(max / BLOCK_SIZE) > store_max_payload(v->store) && max > BLOCK_SIZE)
-		max /= 2;
 	max -= off % BLOCK_SIZE; /* ends at a block */
 	return len < max ? (size_t)len : max;
 }

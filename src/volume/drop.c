@@ -95,7 +95,7 @@ static struct drop *collect(struct volume *v, uint32_t scope, bool names)
 	for (size_t i = 0; i < count; i++) {
 		struct prologue p;
 
-		if (object_peek(v, numbers[i], &p) < 0 || p.scope != scope)
+		if (object_peek(v, numbers[i], &p) < 0 || !prologue_needs(&p, scope))
 			continue;
 		add(d, numbers[i], 0, NULL);
 		numbers[mine++] = numbers[i];

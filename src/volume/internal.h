@@ -45,10 +45,15 @@ enum meta_flags {
 	META_NAMES_PARTIAL = 1, /* not every name is listed */
 	META_CAPABILITY = 2,    /* has security.capability */
 	META_COMPANION = 4,     /* holds another object's extended attributes */
-	META_FLAGS_KNOWN = 7,
+	META_DENY_OVERRIDE = 8, /* of a directory: all below it is in its scope, and stays so */
+	META_NAME_DENIES = 16,  /* a name that is not listed is in such a directory, or was */
+	META_FLAGS_KNOWN = 31,
 };
 struct meta {
 	uint32_t scope, dek_version;
+	/* While it is moved to other keys: whose keys its blocks from `moved` on are under still. Version 0: it is not. */
+	uint32_t old_scope, old_dek_version;
+	uint64_t moved;
 	uint32_t nlink;
 	mode_t mode;
 	uid_t uid;
@@ -87,8 +92,10 @@ static inline size_t meta_var_len(const struct meta *m)
 /* Whether the object is a regular file, whose blocks are under the scope's own suite; all else is metadata. */
 bool meta_is_content(const struct meta *m);
 struct meta *meta_copy(const struct meta *m, size_t var_room); /* NULL: no memory */
-/* Of an object's header, pages and blocks. NULL: its scope is locked. */
-struct cryptor *meta_cryptor(const struct meta *m, const struct volume_keys *keys);
+/* Of a block, of a page of the tree (by the first block that it covers), or of the header (block 0). NULL: its scope is locked. */
+struct cryptor *meta_cryptor(const struct meta *m, uint64_t block, const struct volume_keys *keys);
+bool meta_is_moving(const struct meta *m);
+bool meta_needs(const struct meta *m, uint32_t scope); /* the scope's keys, to be read whole */
 /* Seals a header into a page; *ret_used bytes of it. Counts the seal in `m`. -EACCES: its scope is locked. */
 int meta_encode(struct meta *m, uint64_t number, const struct volume_keys *keys, uint8_t page[static BLOCK_SIZE],
 		size_t *ret_used);
@@ -98,14 +105,17 @@ int meta_decode(const uint8_t page[static BLOCK_SIZE], uint64_t number, const st
 /* What stands in clear before the header: to be believed only as far as nothing worse comes of it than of removing the file. */
 struct prologue {
 	uint32_t scope, dek_version, nlink;
+	uint32_t old_scope, old_dek_version; /* as in struct meta */
+	uint64_t moved;
 };
+bool prologue_needs(const struct prologue *p, uint32_t scope); /* as meta_needs */
 int meta_peek(const uint8_t page[static BLOCK_SIZE], uint64_t number,
 	      struct prologue *ret); /* -ENOENT, -EIO: as above */
 /* These need a meta with room for VAR_MAX. */
 int meta_set_tag_count(struct meta *m, unsigned count);
 int meta_set_xattrs(struct meta *m, const uint8_t *blob, size_t len); /* -E2BIG: more than XATTR_INLINE */
 int meta_set_target(struct meta *m, const char *target, size_t len);
-void meta_name_add(struct meta *m, uint64_t dir, const char *name);
+bool meta_name_add(struct meta *m, uint64_t dir, const char *name); /* false: it is counted only */
 void meta_name_remove(struct meta *m, uint64_t dir, const char *name);
 void meta_names_clear(struct meta *m);
 /* Walks the names listed: start with *pos = 0. `name` is not NUL-terminated. */
@@ -167,6 +177,10 @@ bool tags_are_at_hand(struct object *o, uint64_t first); /* of one block: readin
 int tags_write(struct change *ch, struct object *o, uint64_t first, unsigned count, const struct block_tag *tags);
 /* Makes blocks holes: tags, pages, and the release of their space. `to` UINT64_MAX: to the end. */
 int tags_release(struct change *ch, struct object *o, uint64_t from, uint64_t to);
+/* The first block at or after `block` that has a place for a tag, in the header or in a tag page that is there; UINT64_MAX: none. */
+int tags_next(struct volume *v, struct change *ch, struct object *o, uint64_t block, uint64_t *ret);
+/* Has those pages sealed anew that cover one of `count` blocks, as far as they begin at block `from` or behind it. */
+int tags_seal_again(struct change *ch, struct object *o, uint64_t from, uint64_t first, unsigned count);
 /* The first block at or after `block` that is (data) or is not (hole) there; `limit` if none before it. */
 int tags_seek(struct volume *v, struct object *o, uint64_t block, uint64_t limit, bool data, uint64_t *ret);
 
@@ -230,7 +244,20 @@ int data_write(struct change *ch, struct object *o, uint64_t first, unsigned cou
 int data_replace(struct change *ch, struct object *o, const void *content, size_t len);
 int data_resize(struct change *ch, struct object *o, uint64_t size);
 size_t data_payload(size_t blocks);                       /* bytes that writing so many blocks may need in the log */
+unsigned data_piece(struct volume *v);                    /* blocks that fit one transaction */
 void drop_privileges(struct meta *m, enum kill_ids kill); /* a write or truncation clears set-id bits */
+
+/* ---- rekey.c: moving an object to other keys ---- */
+struct rekey_target {
+	uint32_t scope, dek_version;
+};
+/* Stages the next piece of what is not yet under the target's keys; where the object is on its way to others, of that. When the
+ * object is not moving any more, the whole of it is done. The change has room for data_piece() blocks; *ret_blocks: how many
+ * were sealed anew. */
+int rekey_stage(struct change *ch, struct object *o, struct meta *m, const struct rekey_target *t, unsigned *ret_blocks);
+bool rekey_is_done(const struct meta *m, const struct rekey_target *t);
+/* One such change. *ret_done: there was nothing left to do. -ESTALE: there is no such object. */
+int rekey_piece(struct volume *v, uint64_t number, const struct rekey_target *t, bool *ret_done, unsigned *ret_blocks);
 
 /* ---- dir.c ---- */
 struct dir_entry {
@@ -280,6 +307,20 @@ int blob_set(const uint8_t *blob, size_t len, const char *name, const void *valu
 int xattrs_store(struct change *ch, struct object *o, const uint8_t *blob, size_t len);
 
 /* ---- the volume ---- */
+/* reencrypt.c: the thread that rewrites objects under a new DEK version. */
+struct reencryptor {
+	pthread_t thread;
+	bool runs;
+	pthread_mutex_t lock; /* of what follows; a leaf */
+	pthread_cond_t wake;  /* on the monotonic clock */
+	bool stop, wanted;
+};
+void reencrypt_init(struct volume *v);
+int reencrypt_start(struct volume *v); /* goes on where a stop left it */
+void reencrypt_stop(struct volume *v);
+void reencrypt_wake(struct volume *v); /* a scope was opened, or has something to be rewritten */
+void reencrypt_free(struct volume *v);
+
 struct scope_status; /* keeper.h */
 struct keeper {
 	pthread_t thread;
@@ -317,6 +358,7 @@ struct volume {
 	pthread_mutex_t
 		key_lock; /* held, before all others, by who asks key sources or changes keys: `keys` changes under it */
 	struct keeper keeper;
+	struct reencryptor reencryptor;
 	pthread_mutex_t descriptor_lock; /* the descriptor, and the numbers */
 	struct scope_status *statuses;
 	size_t status_count;

@@ -86,7 +86,7 @@ static void settle_orphans(struct volume *v, uint32_t scope)
 
 		if (change_begin(v, &ch, BLOCK_SIZE, ROOM_REMOVAL) < 0)
 			continue;
-		if (change_pin(&ch, numbers[i], &o) == 0 && o->m->scope == scope && change_object(&ch, o, &m) == 0 &&
+		if (change_pin(&ch, numbers[i], &o) == 0 && meta_needs(o->m, scope) && change_object(&ch, o, &m) == 0 &&
 		    m->nlink) {
 			meta_names_clear(m);
 			m->nlink = 0;
@@ -336,7 +336,7 @@ int volume_keeper_start(struct volume *v, const struct kernel_cache *k)
 	poll_platform(v);
 	r = -pthread_create(&v->keeper.thread, NULL, run_keeper, v);
 	v->keeper.runs = r == 0;
-	return r;
+	return r < 0 ? r : reencrypt_start(v);
 }
 
 void volume_keeper_stop(struct volume *v)
@@ -351,4 +351,5 @@ void volume_keeper_stop(struct volume *v)
 	if (runs)
 		pthread_join(v->keeper.thread, NULL);
 	v->keeper.runs = false;
+	reencrypt_stop(v);
 }

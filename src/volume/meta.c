@@ -109,6 +109,31 @@ static int decode_body(const uint8_t *b, size_t len, struct meta *m)
 	return names_are_sound(m) ? 0 : -EIO;
 }
 
+/* ---- keys ---- */
+bool meta_is_moving(const struct meta *m)
+{
+	return m->old_dek_version;
+}
+
+bool meta_needs(const struct meta *m, uint32_t scope)
+{
+	return m->scope == scope || (meta_is_moving(m) && m->old_scope == scope);
+}
+
+bool prologue_needs(const struct prologue *p, uint32_t scope)
+{
+	return p->scope == scope || (p->old_dek_version && p->old_scope == scope);
+}
+
+struct cryptor *meta_cryptor(const struct meta *m, uint64_t block, const struct volume_keys *keys)
+{
+	bool old = meta_is_moving(m) && block >= m->moved;
+
+	return (meta_is_content(m) ? keys_cryptor : keys_metadata_cryptor)(keys, old ? m->old_scope : m->scope,
+									   old ? m->old_dek_version : m->dek_version);
+}
+
+/* ---- the whole ---- */
 static void encode_prologue(const struct meta *m, enum suite suite, uint64_t number, uint32_t key_version,
 			    uint32_t body_len, uint8_t *p)
 {
@@ -122,17 +147,17 @@ static void encode_prologue(const struct meta *m, enum suite suite, uint64_t num
 	put_le64(p + 24, number);
 	put_le32(p + 32, m->nlink);
 	put_le32(p + 36, body_len);
-}
-
-struct cryptor *meta_cryptor(const struct meta *m, const struct volume_keys *keys)
-{
-	return (meta_is_content(m) ? keys_cryptor : keys_metadata_cryptor)(keys, m->scope, m->dek_version);
+	if (meta_is_moving(m)) {
+		put_le32(p + 40, m->old_scope);
+		put_le32(p + 44, m->old_dek_version);
+		put_le64(p + 48, m->moved);
+	}
 }
 
 int meta_encode(struct meta *m, uint64_t number, const struct volume_keys *keys, uint8_t page[static BLOCK_SIZE],
 		size_t *ret_used)
 {
-	struct cryptor *c = meta_cryptor(m, keys);
+	struct cryptor *c = meta_cryptor(m, 0, keys);
 	uint8_t body[BODY_MAX];
 	size_t len = (BODY_FIXED + meta_var_len(m) + BODY_STEP - 1) / BODY_STEP * BODY_STEP;
 	uint32_t key_version = (uint32_t)(++m->seals >> WRITES_PER_KEY_SHIFT);
@@ -170,7 +195,25 @@ int meta_peek(const uint8_t page[static BLOCK_SIZE], uint64_t number, struct pro
 		return damaged(number, "the header belongs to another object");
 	*ret = (struct prologue){ .scope = get_le32(page + 12),
 				  .dek_version = get_le32(page + 16),
-				  .nlink = get_le32(page + 32) };
+				  .nlink = get_le32(page + 32),
+				  .old_scope = get_le32(page + 40),
+				  .old_dek_version = get_le32(page + 44),
+				  .moved = get_le64(page + 48) };
+	return 0;
+}
+
+/* Whether a scope's keys are to be had for an object. */
+static int check_access(const struct volume_keys *keys, uint64_t number, uint32_t scope, uint32_t dek_version)
+{
+	switch (keys_access(keys, scope, dek_version)) {
+	case SCOPE_UNKNOWN:
+		return damaged(number, "the header names a scope or DEK version that is not there");
+	case SCOPE_LOCKED:
+		return -EACCES;
+	case SCOPE_OPEN:
+	case SCOPE_FLUSHING:
+		break;
+	}
 	return 0;
 }
 
@@ -186,15 +229,11 @@ int meta_decode(const uint8_t page[static BLOCK_SIZE], uint64_t number, const st
 		return r;
 	if (len < BODY_FIXED || len > BODY_MAX || len % BODY_STEP)
 		return damaged(number, "the header's length is wrong");
-	switch (keys_access(keys, p.scope, p.dek_version)) {
-	case SCOPE_UNKNOWN:
-		return damaged(number, "the header names a scope or DEK version that is not there");
-	case SCOPE_LOCKED:
-		return -EACCES;
-	case SCOPE_OPEN:
-	case SCOPE_FLUSHING:
-		break;
-	}
+	r = check_access(keys, number, p.scope, p.dek_version);
+	if (r == 0 && p.old_dek_version)
+		r = check_access(keys, number, p.old_scope, p.old_dek_version);
+	if (r < 0)
+		return r;
 
 	struct cryptor *content = keys_cryptor(keys, p.scope, p.dek_version),
 		       *metadata = keys_metadata_cryptor(keys, p.scope, p.dek_version);
@@ -218,7 +257,11 @@ int meta_decode(const uint8_t page[static BLOCK_SIZE], uint64_t number, const st
 	m->scope = p.scope;
 	m->dek_version = p.dek_version;
 	m->nlink = p.nlink;
-	if (decode_body(body, len, m) < 0 || c != meta_cryptor(m, keys)) {
+	m->old_scope = p.old_scope;
+	m->old_dek_version = p.old_dek_version;
+	m->moved = p.moved;
+	if (decode_body(body, len, m) < 0 || (meta_is_moving(m) ? !m->moved : m->old_scope || m->moved) ||
+	    c != meta_cryptor(m, 0, keys)) {
 		free(m);
 		return damaged(number, "the header is authentic and makes no sense");
 	}
@@ -287,13 +330,13 @@ bool meta_name_next(const struct meta *m, size_t *pos, uint64_t *dir, const char
 	return true;
 }
 
-void meta_name_add(struct meta *m, uint64_t dir, const char *name)
+bool meta_name_add(struct meta *m, uint64_t dir, const char *name)
 {
 	size_t len = strlen(name), old = m->names_len;
 
 	if (old + NAME_OVERHEAD + len > NAMES_MAX) {
 		m->flags |= META_NAMES_PARTIAL;
-		return;
+		return false;
 	}
 	uint8_t *at = meta_names(m) + old;
 
@@ -302,6 +345,7 @@ void meta_name_add(struct meta *m, uint64_t dir, const char *name)
 	put_le64(at, dir);
 	at[8] = (uint8_t)len;
 	memcpy(at + NAME_OVERHEAD, name, len);
+	return true;
 }
 
 void meta_name_remove(struct meta *m, uint64_t dir, const char *name)
@@ -320,14 +364,14 @@ void meta_name_remove(struct meta *m, uint64_t dir, const char *name)
 	for (pos = 0; meta_name_next(m, &pos, &listed_dir, &listed, &len);)
 		count++;
 	if (count == m->nlink) /* the caller has counted the link down */
-		m->flags &= ~(uint32_t)META_NAMES_PARTIAL;
+		m->flags &= ~(uint32_t)(META_NAMES_PARTIAL | META_NAME_DENIES);
 }
 
 void meta_names_clear(struct meta *m)
 {
 	resize_part(m, meta_names(m), m->names_len, 0);
 	m->names_len = 0;
-	m->flags &= ~(uint32_t)META_NAMES_PARTIAL;
+	m->flags &= ~(uint32_t)(META_NAMES_PARTIAL | META_NAME_DENIES);
 }
 
 uint64_t meta_parent(const struct meta *m)

@@ -93,6 +93,30 @@ int names_stage_child(struct change *ch, const struct dir_entry *e, struct objec
 	return r == -ESTALE ? -EIO : r;
 }
 
+/* A directory with something in it is not looked through: with EXDEV, who moves it makes it anew in here. */
+int names_let_in(struct change *ch, const struct meta *dir, struct object *o, struct meta *m)
+{
+	int r = 0;
+
+	if (!(dir->flags & META_DENY_OVERRIDE))
+		return 0;
+	if (m->scope != dir->scope || (meta_is_moving(m) && m->old_scope != dir->scope))
+		return -EXDEV;
+	if (!S_ISDIR(m->mode) || m->flags & META_DENY_OVERRIDE)
+		return 0;
+	r = dir_load(ch->v, o);
+	if (r == 0 && !dir_is_empty(o))
+		return -EXDEV;
+	m->flags |= META_DENY_OVERRIDE;
+	return r;
+}
+
+void names_add(struct meta *m, const struct meta *dir, uint64_t dir_number, const char *name)
+{
+	if (!meta_name_add(m, dir_number, name) && dir->flags & META_DENY_OVERRIDE)
+		m->flags |= META_NAME_DENIES;
+}
+
 /* ---- making ---- */
 /* Mode and access control lists of a new object (POSIX.1e draft 17, 23.1.5), and the group of a setgid directory. */
 static int inherit(struct change *ch, const struct caller *c, struct object *p, const struct meta *pm, struct object *o,
@@ -145,7 +169,7 @@ static int make_object(struct change *ch, const struct caller *c, struct object 
 		       dev_t rdev, const char *target, struct object **ret, struct meta **ret_meta)
 {
 	struct meta *m;
-	int r = change_new(ch, pm, mode, 0, ret, &m);
+	int r = change_new(ch, pm, mode, S_ISDIR(mode) ? pm->flags & META_DENY_OVERRIDE : 0, ret, &m);
 
 	if (r < 0)
 		return r;
@@ -172,7 +196,7 @@ static int make_named(struct change *ch, const struct caller *c, uint64_t parent
 	r = make_object(ch, c, p, pm, mode, rdev, target, ret, &m);
 	if (r < 0)
 		return r;
-	meta_name_add(m, parent, name);
+	names_add(m, pm, parent, name);
 	if (S_ISDIR(mode))
 		pm->nlink++;
 	return dir_insert(ch, p, name, (*ret)->number, mode);
@@ -267,10 +291,13 @@ static int link_named(struct change *ch, uint64_t object, uint64_t parent, const
 	r = dir_find(p, name, &e);
 	if (r != -ENOENT)
 		return r < 0 ? r : -EEXIST;
+	r = names_let_in(ch, pm, o, m);
+	if (r < 0)
+		return r;
 	r = m->nlink == 0 ? txn_adopt(&ch->t, object) : 0;
 	m->nlink++;
 	m->ctime = now();
-	meta_name_add(m, parent, name);
+	names_add(m, pm, parent, name);
 	return r < 0 ? r : dir_insert(ch, p, name, object, m->mode);
 }
 

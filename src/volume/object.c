@@ -84,6 +84,12 @@ static int pin(struct volume *v, uint64_t number, struct object **ret)
 	return 0;
 }
 
+static bool is_flushing(const struct volume *v, const struct meta *m)
+{
+	return keys_access(v->keys, m->scope, m->dek_version) == SCOPE_FLUSHING ||
+	       keys_access(v->keys, m->old_scope, m->old_dek_version) == SCOPE_FLUSHING;
+}
+
 static int load(struct volume *v, struct object *o)
 {
 	uint8_t page[BLOCK_SIZE];
@@ -96,7 +102,7 @@ static int load(struct volume *v, struct object *o)
 		if (r == 0)
 			r = meta_decode(page, o->number, v->keys, &o->m);
 		if (r == 0)
-			o->flushing = keys_access(v->keys, o->m->scope, o->m->dek_version) == SCOPE_FLUSHING;
+			o->flushing = is_flushing(v, o->m);
 		if (r == -ENOENT)
 			r = -ESTALE;
 	}
@@ -205,7 +211,7 @@ void cache_flush_only(struct volume *v, uint32_t scope, bool flushing)
 	struct object *o;
 
 	while ((o = map_next(&v->objects, &pos, NULL)))
-		if (o->m && o->m->scope == scope)
+		if (o->m && meta_needs(o->m, scope))
 			o->flushing = flushing;
 }
 
@@ -216,7 +222,7 @@ void cache_drop(struct volume *v, uint32_t scope)
 	struct object *next;
 
 	for (struct object **at = &v->lazy, *o; (o = *at);) {
-		if (o->m->scope != scope) {
+		if (!meta_needs(o->m, scope)) {
 			at = &o->lazy_next;
 			continue;
 		}
@@ -227,7 +233,7 @@ void cache_drop(struct volume *v, uint32_t scope)
 	}
 	for (struct object *o = v->lru_head; o; o = next) {
 		next = o->lru_next;
-		if (o->m->scope != scope)
+		if (!meta_needs(o->m, scope))
 			continue;
 		dir_wipe(o->dir);
 		wipe(o->m, sizeof(*o->m) + meta_var_len(o->m));

@@ -52,14 +52,16 @@ static int exchange(struct change *ch, struct rename *n)
 	bool both = n->p != n->q;
 	int r = both ? check_loop(ch, n->victim, n->vm, n->p) : 0;
 
+	if (r == 0 && both)
+		r = names_let_in(ch, n->pm, n->victim, n->vm);
 	if (r == 0)
 		r = dir_replace(ch, n->p, n->name, n->victim->number, n->vm->mode);
 	if (r == 0)
 		r = dir_replace(ch, n->q, n->new_name, n->o->number, n->m->mode);
 	meta_name_remove(n->m, n->p->number, n->name);
-	meta_name_add(n->m, n->q->number, n->new_name);
+	names_add(n->m, n->qm, n->q->number, n->new_name);
 	meta_name_remove(n->vm, n->q->number, n->new_name);
-	meta_name_add(n->vm, n->p->number, n->name);
+	names_add(n->vm, n->pm, n->p->number, n->name);
 	if (both) {
 		n->pm->nlink += S_ISDIR(n->vm->mode) - S_ISDIR(n->m->mode);
 		n->qm->nlink += S_ISDIR(n->m->mode) - S_ISDIR(n->vm->mode);
@@ -91,7 +93,7 @@ static int replace(struct change *ch, struct rename *n, uint64_t *ret_orphan)
 	if (r < 0)
 		return r;
 	meta_name_remove(n->m, n->p->number, n->name);
-	meta_name_add(n->m, n->q->number, n->new_name);
+	names_add(n->m, n->qm, n->q->number, n->new_name);
 	if (S_ISDIR(n->m->mode)) {
 		n->pm->nlink--;
 		n->qm->nlink++;
@@ -133,6 +135,8 @@ static int rename_named(struct change *ch, uint64_t parent, uint64_t new_parent,
 		r = names_stage_child(ch, &f, &n->victim, &n->vm);
 	if (r == 0 && n->p != n->q)
 		r = check_loop(ch, n->o, n->m, n->q);
+	if (r == 0 && n->p != n->q)
+		r = names_let_in(ch, n->qm, n->o, n->m);
 	if (r < 0)
 		return r;
 	return flags & RENAME_EXCHANGE ? exchange(ch, n) : replace(ch, n, ret_orphan);

@@ -91,6 +91,7 @@ void keeper_set_state(struct volume *v, uint32_t scope, enum scope_state state, 
 
 	if (!change_state(v, &to, &s))
 		return;
+	reencrypt_wake(v); /* one that was locked is not waited for, one that was opened can go on */
 	log_line(state == STATE_ACTIVE ? LOG_LEVEL_NOTICE : LOG_LEVEL_WARNING, "scope %s is %s: %s", s.name,
 		 open ? "open" : "closed to everybody", scope_state_name(state));
 	trail_scope(v, &s,
@@ -98,6 +99,15 @@ void keeper_set_state(struct volume *v, uint32_t scope, enum scope_state state, 
 		    : state == STATE_UNREACHABLE ? "key-unreachable"
 						 : "scope-unlocked",
 		    0, scope_state_name(state));
+}
+
+void keeper_set_progress(struct volume *v, uint32_t scope, const struct reencryption *p)
+{
+	LOCK_SCOPE(&v->descriptor_lock);
+	struct scope_status *s = find_status(v, scope);
+
+	if (s)
+		s->reencryption = *p;
 }
 
 void keeper_note_check(struct volume *v, uint32_t scope)
@@ -124,7 +134,9 @@ int volume_scope(struct volume *v, uint32_t number, struct scope_view *ret)
 		.since = s->since,
 		.checked = s->checked,
 		.until = s->until,
+		.reencryption = s->reencryption,
 	};
+	ret->reencryption.pending = e->dek_count > 1;
 	if (v->keeper.runs && s->state != STATE_LOCKED && s->state != STATE_DISABLED && s->state != STATE_UNPROVIDED)
 		ret->next_check = (s->checked ? s->checked : s->since) + v->keeper.poll;
 	return 0;

@@ -31,7 +31,7 @@ static const struct meta *view(struct change *ch, const struct object *o)
 /* Reads and verifies a tag or map page that must be there. */
 static int load_page(struct volume *v, struct object *o, unsigned level, uint64_t index, uint8_t out[static BLOCK_SIZE])
 {
-	uint64_t position = geometry_meta_page(level, index);
+	uint64_t position = geometry_meta_page(level, index), first = geometry_first_block(level, index);
 
 	pthread_mutex_lock(&o->page_lock);
 	const uint8_t *kept = map_get(&o->pages, position + 1);
@@ -45,7 +45,7 @@ static int load_page(struct volume *v, struct object *o, unsigned level, uint64_
 	int r = store_read(v->store, o->number, position, 1, out);
 
 	if (r == 0)
-		r = cryptor_check_page(meta_cryptor(o->m, v->keys), o->number, position, out, PAGE_BODY,
+		r = cryptor_check_page(meta_cryptor(o->m, first, v->keys), o->number, position, out, PAGE_BODY,
 				       (const struct block_tag *)(out + PAGE_BODY));
 	if (r == -EBADMSG) {
 		log_error("object %" PRIu64 ": the %s page at %" PRIu64 " does not authenticate", o->number,
@@ -302,6 +302,51 @@ static int next_group(struct volume *v, struct change *ch, struct object *o, uin
 		}
 	}
 	return 0;
+}
+
+int tags_next(struct volume *v, struct change *ch, struct object *o, uint64_t block, uint64_t *ret)
+{
+	uint64_t group;
+
+	*ret = block;
+	if (block < view(ch, o)->tag_count)
+		return 0;
+	int r = next_group(v, ch, o, block < HEADER_TAGS ? 0 : geometry_group(block), &group);
+
+	if (group == UINT64_MAX)
+		*ret = UINT64_MAX;
+	else if (geometry_group_first(group) > block)
+		*ret = geometry_group_first(group);
+	return r;
+}
+
+static int seal_again_above(struct change *ch, struct object *o, uint64_t from, uint64_t group)
+{
+	const struct meta *m = change_staged(ch, o);
+	uint64_t index = group;
+	int r = 0;
+
+	for (unsigned level = 1; r == 0 && level <= m->height; level++, index /= MAP_FANOUT)
+		if (geometry_first_block(level, index) >= from)
+			(void)stage_page(ch, o, level, index, &r);
+	return r;
+}
+
+int tags_seal_again(struct change *ch, struct object *o, uint64_t from, uint64_t first, unsigned count)
+{
+	uint64_t limit = first + count;
+	int r = 0;
+
+	if (first < HEADER_TAGS)
+		first = HEADER_TAGS;
+	while (r == 0 && first < limit) {
+		r = tags_next(ch->v, ch, o, first, &first);
+		if (r < 0 || first >= limit)
+			break;
+		r = seal_again_above(ch, o, from, geometry_group(first));
+		first = geometry_group_first(geometry_group(first) + 1);
+	}
+	return r;
 }
 
 static int release_group(struct change *ch, struct object *o, uint64_t group, uint64_t from, uint64_t to)

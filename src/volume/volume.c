@@ -140,6 +140,7 @@ static void volume_free(struct volume *v)
 	pthread_mutex_destroy(&v->descriptor_lock);
 	pthread_mutex_destroy(&v->key_lock);
 	pthread_cond_destroy(&v->keeper.wake);
+	reencrypt_free(v);
 	free(v->state_dir);
 	free(v);
 }
@@ -182,6 +183,7 @@ static struct volume *volume_new(int backing_fd, bool read_only, const char *sta
 	pthread_mutex_init(&v->descriptor_lock, NULL);
 	pthread_mutex_init(&v->key_lock, NULL);
 	pthread_cond_init(&v->keeper.wake, NULL);
+	reencrypt_init(v);
 	v->state_dir = state_dir ? strdup(state_dir) : NULL;
 	if (state_dir && !v->state_dir) {
 		volume_free(v);
@@ -291,7 +293,7 @@ static int looks_lost(struct volume *v, struct object *o, uint64_t page, bool *r
 	enum { SECTOR = 512 };
 	static const uint8_t zeros[SECTOR];
 	uint8_t raw[BLOCK_SIZE];
-	bool without = cryptor_suite(meta_cryptor(o->m, v->keys)) == SUITE_XTS;
+	bool without = cryptor_suite(meta_cryptor(o->m, geometry_block(page), v->keys)) == SUITE_XTS;
 	int r = without ? store_read(v->store, o->number, page, 1, raw) : 0;
 
 	*ret = false;

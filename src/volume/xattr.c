@@ -95,6 +95,8 @@ static int load_companion(struct volume *v, struct object *o)
 	uint8_t *content = NULL;
 	int r = object_get(v, o->m->companion, &c);
 
+	if (r == -EACCES) /* it is on its way to another scope, and that one, or this, is locked */
+		return r;
 	if (r < 0) {
 		log_error("object %" PRIu64 ": its extended attributes, object %" PRIu64 ", are not to be had",
 			  o->number, o->m->companion);
