@@ -64,6 +64,9 @@ int volume_scope_enable(struct volume *v, uint32_t scope, bool enabled);
  * too; what was there before stays where it is. `deny_override` (directories only): all below it is in that scope, and nothing
  * of another is let in: -EXDEV. -EXDEV also: something below is in another scope, or a directory above denies it. */
 int volume_scope_assign(struct volume *v, uint64_t object, uint32_t scope, bool deny_override);
+/* Takes a scope away. -EBUSY: objects are in it; but of one that is disabled or revoked, they are lost with it. What is of other scopes
+ * but lay in its directories is in /lost+found afterwards, or, where those are locked, when they are opened. */
+int volume_scope_purge(struct volume *v, uint32_t scope);
 /* A new DEK version for a scope: what is written from now on is under it, and a thread rewrites what was there before, at `rate` MiB/s
  * at most (0: no limit), then gives the older version up. If that is under way it goes on, at this rate. */
 int volume_reencrypt(struct volume *v, uint32_t scope, unsigned rate);

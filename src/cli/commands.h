@@ -11,8 +11,8 @@
 
 /* argv[0] is "coffer" and the command's name. Returns the program's exit code. */
 typedef enum exit_code command_run(int argc, char **argv);
-command_run command_create, command_mount, command_umount, command_status, command_scope, command_key, command_fsck,
-	command_audit;
+command_run command_create, command_mount, command_umount, command_status, command_scope, command_key,
+	command_reencrypt, command_fsck, command_audit;
 
 struct command {
 	const char *name, *arguments, *help;
@@ -58,6 +58,8 @@ enum exit_code read_key(struct secret **ret);
  * as control_receive's. Both references are consumed. */
 enum exit_code ask_daemon(const struct config *c, const char *path, json_t *request, struct secret *key,
 			  json_t **ret_answer);
+/* Puts what a path names into a scope, and with `recursive` all below it. */
+enum exit_code assign_scope(const struct config *c, char *path, const char *scope, bool recursive, bool deny_override);
 /* Sets up what opening a volume in this process needs. */
 enum exit_code start_crypto(void);
 

@@ -5,7 +5,7 @@
 
 struct scope_options {
 	const char *key, *integrity;
-	bool infrastructure, json;
+	bool infrastructure, json, recursive, deny_override;
 };
 
 static enum exit_code create_scope(const struct config *c, const char *path, const char *name,
@@ -55,12 +55,14 @@ static enum exit_code list(const struct config *c, const char *path, bool json)
 
 enum exit_code command_scope(int argc, char **argv)
 {
-	enum { OPTION_KEY = 1, OPTION_INFRASTRUCTURE, OPTION_INTEGRITY, OPTION_JSON };
+	enum { OPTION_KEY = 1, OPTION_INFRASTRUCTURE, OPTION_INTEGRITY, OPTION_JSON, OPTION_RECURSIVE, OPTION_DENY };
 	static const struct option options[] = {
 		{ "key", required_argument, NULL, OPTION_KEY },
 		{ "infrastructure", no_argument, NULL, OPTION_INFRASTRUCTURE },
 		{ "integrity", required_argument, NULL, OPTION_INTEGRITY },
 		{ "json", no_argument, NULL, OPTION_JSON },
+		{ "recursive", no_argument, NULL, OPTION_RECURSIVE },
+		{ "deny-override", no_argument, NULL, OPTION_DENY },
 		COMMON_OPTIONS,
 	};
 	struct arguments a = { .command = "scope" };
@@ -78,12 +80,23 @@ enum exit_code command_scope(int argc, char **argv)
 			o.integrity = optarg;
 		else if (option == OPTION_JSON)
 			o.json = true;
+		else if (option == OPTION_RECURSIVE)
+			o.recursive = true;
+		else if (option == OPTION_DENY)
+			o.deny_override = true;
 		else if (!take_common_option(&a, option))
 			return usage_error(a.command);
 	}
-	if (!take_arguments(&a, argc, 2, 3, &c, &code))
+	if (!take_arguments(&a, argc, 2, 4, &c, &code))
 		return code;
 	const char *verb = argv[optind], *path = argv[optind + 1], *name = argv[optind + 2];
+
+	/* Which volume it is the path says; who names that, too, may. */
+	if (strcmp(verb, "assign") == 0 && name)
+		return argc - optind == 3 ? assign_scope(&c, argv[optind + 1], name, o.recursive, o.deny_override)
+					  : assign_scope(&c, argv[optind + 3], name, o.recursive, o.deny_override);
+	if (argc - optind == 4)
+		return usage_error(a.command);
 
 	if (strcmp(verb, "list") == 0 && !name)
 		return list(&c, path, o.json);
@@ -93,5 +106,7 @@ enum exit_code command_scope(int argc, char **argv)
 		return change(&c, path, name, "scope-enable");
 	if (strcmp(verb, "disable") == 0 && name)
 		return change(&c, path, name, "scope-disable");
+	if (strcmp(verb, "purge") == 0 && name)
+		return change(&c, path, name, "scope-purge");
 	return usage_error(a.command);
 }

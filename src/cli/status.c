@@ -78,6 +78,7 @@ static void print_when(const char *what, json_int_t when, const char *after)
 void print_scope(const json_t *s)
 {
 	const char *state = json_string_value(json_object_get(s, "key_state"));
+	const json_t *r = json_object_get(s, "reencryption");
 
 	printf("scope %-9s %s, integrity %s%s%s\n", text_of(s, "name"), text_of(s, "algorithms"),
 	       text_of(s, "integrity"), is_set(s, "infrastructure") ? ", infrastructure encryption" : "",
@@ -90,6 +91,11 @@ void print_scope(const json_t *s)
 		       number_of(s, "infrastructure_key_version"));
 	printf("  data key      version %" JSON_INTEGER_FORMAT "%s\n", number_of(s, "dek_version"),
 	       is_set(s, "recovery") ? ", sealed for the recovery key" : "");
+	if (r)
+		printf("  re-encryption %" JSON_INTEGER_FORMAT " of %" JSON_INTEGER_FORMAT
+		       " objects, %" JSON_INTEGER_FORMAT " of %" JSON_INTEGER_FORMAT " blocks%s\n",
+		       number_of(r, "objects_done"), number_of(r, "objects"), number_of(r, "blocks_done"),
+		       number_of(r, "blocks"), is_set(r, "running") ? "" : "; it rests, and the log says why");
 	if (!state)
 		return;
 	printf("  state         %s%s", state,

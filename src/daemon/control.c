@@ -227,8 +227,11 @@ static bool keep_waiter(struct control *c, int fd)
 /* What a person has done with keys: first that it was asked for, so that nothing is done that cannot be recorded, then what came of
  * it. What follows from it, a scope that was locked for instance, the volume records itself. */
 static int record_request(struct control *c, const struct connection *from, const struct control_verb *verb,
-			  int outcome, const char *detail)
+			  int outcome, const char *what)
 {
+	const json_t *objects = json_object_get(from->request, "objects");
+	json_int_t first = json_integer_value(json_object_get(json_array_get(objects, 0), "object"));
+	char detail[128];
 	const char *scope = json_string_value(json_object_get(from->request, "scope"));
 	struct audit_event e = {
 		.event = verb->name,
@@ -239,6 +242,11 @@ static int record_request(struct control *c, const struct connection *from, cons
 		.detail = detail,
 	};
 
+	if (objects)
+		snprintf(detail, sizeof(detail), "%s: %zu objects, the first is %" JSON_INTEGER_FORMAT, what,
+			 json_array_size(objects), first);
+	else
+		snprintf(detail, sizeof(detail), "%s", what);
 	if (audit_record(c->facts.audit, &e, 1) == 0)
 		return 0;
 	log_error("no key is used without an audit trail; make room or give access there, and try again");

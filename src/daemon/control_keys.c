@@ -41,6 +41,13 @@ json_t *describe_descriptor(const struct descriptor *d)
 			 (json_int_t)d->recovery.created, "scopes", scopes);
 }
 
+static json_t *describe_reencryption(const struct reencryption *r)
+{
+	return json_pack("{s:b, s:I, s:I, s:I, s:I, s:I}", "running", r->running, "objects_done",
+			 (json_int_t)r->objects_done, "objects", (json_int_t)r->objects, "blocks_done",
+			 (json_int_t)r->blocks_done, "blocks", (json_int_t)r->blocks, "failed", (json_int_t)r->failed);
+}
+
 json_t *describe_volume(struct volume *v)
 {
 	struct descriptor *d = volume_descriptor(v);
@@ -59,6 +66,8 @@ json_t *describe_volume(struct volume *v)
 		json_object_set_new(scope, "last_check", json_integer(view.checked));
 		json_object_set_new(scope, "next_check", json_integer(view.next_check));
 		json_object_set_new(scope, "open_until", json_integer(view.until));
+		if (view.reencryption.pending)
+			json_object_set_new(scope, "reencryption", describe_reencryption(&view.reencryption));
 	}
 	descriptor_free(d);
 	return o;
@@ -159,6 +168,41 @@ json_t *verb_scope_enable(struct connection *c, int *ret_result)
 json_t *verb_scope_disable(struct connection *c, int *ret_result)
 {
 	return on_scope(c, disable, ret_result);
+}
+
+/* Objects one after the other; "assigned" says how many it were when one could not be. */
+json_t *verb_scope_assign(struct connection *c, int *ret_result)
+{
+	const json_t *objects = json_object_get(c->request, "objects"), *item;
+	size_t i = 0;
+	uint32_t scope;
+
+	*ret_result = json_array_size(objects) && text_of(c, "scope") ? scope_of(c, &scope) : -EINVAL;
+	while (*ret_result == 0 && (item = json_array_get(objects, i))) {
+		uint64_t object = (uint64_t)json_integer_value(json_object_get(item, "object"));
+		bool deny = json_is_true(json_object_get(item, "deny_override"));
+
+		*ret_result = volume_scope_assign(c->facts->volume, object, scope, deny);
+		i += *ret_result == 0;
+	}
+	return json_pack("{s:I}", "assigned", (json_int_t)i);
+}
+
+json_t *verb_scope_purge(struct connection *c, int *ret_result)
+{
+	*ret_result = -EINVAL;
+	return text_of(c, "scope") ? on_scope(c, volume_scope_purge, ret_result) : NULL;
+}
+
+json_t *verb_reencrypt(struct connection *c, int *ret_result)
+{
+	json_int_t rate = json_integer_value(json_object_get(c->request, "rate"));
+	uint32_t scope;
+
+	*ret_result = rate >= 0 && rate <= INT32_MAX ? scope_of(c, &scope) : -EINVAL;
+	if (*ret_result == 0)
+		*ret_result = volume_reencrypt(c->facts->volume, scope, (unsigned)rate);
+	return NULL;
 }
 
 json_t *verb_key_rotate(struct connection *c, int *ret_result)

@@ -120,6 +120,7 @@ static void parse_scope(struct text *t, config_setting_t *g, struct scope_entry 
 	parse_time(t, g, "rotated", &s->rotated);
 	parse_wrapped_key(t, g, "volume_key", &s->volume_key);
 	text_get_u32(t, g, "reencrypt_rate", 0, &s->reencrypt_rate);
+	text_get_bool(t, g, "look_for_lost", &s->look_for_lost);
 	parse_deks(t, g, s);
 	text_finish(t, g);
 }

@@ -49,6 +49,7 @@ static void write_scope(struct text *t, config_setting_t *list, const struct sco
 	text_put_number(t, g, "rotated", (uint64_t)s->rotated);
 	write_wrapped_key(t, g, "volume_key", &s->volume_key);
 	text_put_number(t, g, "reencrypt_rate", s->reencrypt_rate);
+	text_put_bool(t, g, "look_for_lost", s->look_for_lost);
 	deks = text_put_list(t, g, "deks");
 	for (size_t i = 0; i < s->dek_count; i++) {
 		const struct wrapped_dek *dek = &s->deks[i];

@@ -259,6 +259,14 @@ bool rekey_is_done(const struct meta *m, const struct rekey_target *t);
 /* One such change. *ret_done: there was nothing left to do. -ESTALE: there is no such object. */
 int rekey_piece(struct volume *v, uint64_t number, const struct rekey_target *t, bool *ret_done, unsigned *ret_blocks);
 
+/* ---- lost.c: what was in directories that are gone ---- */
+enum { NO_SCOPE = UINT32_MAX };
+int lost_directory(struct volume *v, uint64_t *ret); /* makes it */
+/* Whether an object has a name in a directory that is gone; those of the scope `purged` count as gone. */
+bool lost_is_needed(struct volume *v, uint64_t number, uint32_t purged);
+/* Gives an object a name in there if it has none left. */
+int lost_rescue(struct volume *v, uint64_t number, uint64_t lost, uint32_t purged);
+
 /* ---- dir.c ---- */
 struct dir_entry {
 	uint64_t object;

@@ -1,4 +1,4 @@
-/* What the files share that change keys. key_lock is held in everything here but keeper_entry and keeper_set_progress. */
+/* What the files share that change keys. key_lock is held in everything here but keeper_entry, keeper_set_progress and keeper_set_purging. */
 #ifndef COFFER_VOLUME_KEEPER_H
 #define COFFER_VOLUME_KEEPER_H
 
@@ -14,6 +14,7 @@ struct scope_status {
 	bool open;
 	int64_t since, checked, until;
 	struct reencryption reencryption;
+	bool purging;
 };
 
 /* A copy of a scope's entry. -ENOENT. */
@@ -21,6 +22,7 @@ int keeper_entry(struct volume *v, uint32_t scope, struct scope_entry *ret);
 struct scope_status keeper_status(struct volume *v, uint32_t scope);
 void keeper_set_state(struct volume *v, uint32_t scope, enum scope_state state, bool open, int64_t until);
 void keeper_set_progress(struct volume *v, uint32_t scope, const struct reencryption *p);
+void keeper_set_purging(struct volume *v, uint32_t scope, bool purging);
 void keeper_note_check(struct volume *v, uint32_t scope); /* its source has been asked just now */
 int keeper_begin(struct volume *v);                       /* when the volume is opened, and its keys are unlocked */
 int keeper_statuses_make(struct volume *v); /* one for each scope of the descriptor; those that are there stay */

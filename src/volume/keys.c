@@ -105,6 +105,10 @@ int volume_scope_enable(struct volume *v, uint32_t scope, bool enabled)
 
 	if (r < 0)
 		return r;
+	if (keeper_status(v, scope).purging) {
+		log_error("scope %s is being purged", s.name);
+		return -EBUSY;
+	}
 	if (s.disabled != !enabled) {
 		s.disabled = !enabled;
 		r = keeper_store(v, &s);

@@ -1,4 +1,4 @@
-/* Rewriting a scope under a new DEK version, while everybody goes on working. That there are older versions in the descriptor says
+/* Work on all objects of a scope, by a thread of its own, while everybody goes on working: rewriting it under a new DEK version. That there are older versions in the descriptor says
  * that it is not done, and the clear part of an object's header says which version it is under: nothing else need be remembered over
  * a stop. A version is given up when no object is under it and all that made it so is durable. */
 #include <errno.h>
@@ -243,6 +243,74 @@ static bool run_all(struct volume *v)
 	return true;
 }
 
+/* ---- what lost its directories ---- */
+
+struct search {
+	struct volume *v;
+	uint32_t scope;
+	uint64_t lost;
+};
+
+static bool is_lost(const struct search *s, uint64_t number)
+{
+	GATE_SCOPE(s->v);
+	struct prologue p;
+
+	return object_peek(s->v, number, &p) == 0 && p.scope == s->scope && lost_is_needed(s->v, number, NO_SCOPE);
+}
+
+static int look_at_one(void *arg, uint64_t number)
+{
+	struct search *s = arg;
+	int r = is_stopped(s->v) ? -ECANCELED : 0;
+
+	if (r < 0 || !is_lost(s, number))
+		return r;
+	if (!s->lost)
+		r = lost_directory(s->v, &s->lost);
+	return r < 0 ? r : lost_rescue(s->v, number, s->lost, NO_SCOPE);
+}
+
+static bool find_search(struct volume *v, struct search *ret)
+{
+	LOCK_SCOPE(&v->descriptor_lock);
+	for (size_t i = 0; i < v->status_count; i++) {
+		const struct scope_entry *s = descriptor_scope(v->d, v->statuses[i].number);
+
+		if (!s || !s->look_for_lost || !v->statuses[i].open)
+			continue;
+		*ret = (struct search){ .v = v, .scope = s->number };
+		return true;
+	}
+	return false;
+}
+
+/* As long as its objects could be looked at all the time. */
+static int end_search(const struct search *s)
+{
+	LOCK_SCOPE(&s->v->key_lock);
+	struct scope_entry e;
+	int r = keeper_entry(s->v, s->scope, &e);
+
+	if (r == 0 && !keeper_status(s->v, s->scope).open)
+		r = -ECANCELED;
+	e.look_for_lost = false;
+	return r < 0 ? r : keeper_store(s->v, &e);
+}
+
+static int look_for_lost(struct volume *v)
+{
+	struct search s;
+	int r = 0;
+
+	while (r == 0 && find_search(v, &s)) {
+		r = store_each_object(v->store, 0, UINT64_MAX, look_at_one, &s);
+		if (r == 0)
+			r = end_search(&s);
+	}
+	return r;
+}
+
 static void *run(void *arg)
 {
 	struct volume *v = arg;
@@ -261,7 +329,9 @@ static void *run(void *arg)
 			pause_until(v, now_ms() + (int64_t)v->keeper.poll * 1000);
 		if (stop || is_stopped(v))
 			return NULL;
-		through = run_all(v);
+		int r = look_for_lost(v);
+
+		through = run_all(v) && (r == 0 || r == -ECANCELED);
 	}
 }
 

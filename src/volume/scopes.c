@@ -110,6 +110,15 @@ void keeper_set_progress(struct volume *v, uint32_t scope, const struct reencryp
 		s->reencryption = *p;
 }
 
+void keeper_set_purging(struct volume *v, uint32_t scope, bool purging)
+{
+	LOCK_SCOPE(&v->descriptor_lock);
+	struct scope_status *s = find_status(v, scope);
+
+	if (s)
+		s->purging = purging;
+}
+
 void keeper_note_check(struct volume *v, uint32_t scope)
 {
 	LOCK_SCOPE(&v->descriptor_lock);

@@ -87,6 +87,22 @@ text scope-list-json scope list mnt --json
 text scope-enable scope enable mnt team
 text scope-unknown scope disable mnt nobody
 text scope-usage scope destroy mnt team
+mkdir "$TEST_TMP/mnt/dir"
+echo text >"$TEST_TMP/mnt/dir/file"
+text scope-assign-deny scope assign mnt/dir team --deny-override
+text scope-assign-recursive scope assign mnt/dir team --recursive --deny-override
+text scope-assign-denied scope assign mnt/dir/file default
+text scope-assign scope assign mnt team mnt/dir/file
+text scope-assign-outside scope assign "$TEST_TMP" team
+text scope-assign-nowhere scope assign mnt/nowhere team
+text scope-assign-unknown scope assign mnt/dir nobody
+text scope-purge-used scope purge mnt team
+text scope-purge-default scope purge mnt default
+"$COFFER" scope create "$TEST_TMP/mnt" third >/dev/null 2>&1
+text scope-purge scope purge mnt third
+text reencrypt reencrypt mnt --scope team --rate 100
+text reencrypt-rate reencrypt mnt --rate fast
+text reencrypt-unknown reencrypt mnt --scope nobody
 text key-show key show mnt
 text key-set key set mnt --scope team --key platform:
 text key-set-missing key set mnt --scope team --key "file://$TEST_TMP/nokey"

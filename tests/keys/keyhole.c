@@ -1,6 +1,5 @@
 /* What the scripts in this folder need of programs: keyhole COMMAND ARGUMENT...
  *
- *	assign BACKING STATE NAME SCOPE   puts an empty directory in the root of an unmounted volume into a scope
  *	needles BACKING STATE SCOPE OBJECT   prints, one a line, NAME and digits of what a daemon needs in memory to serve the object:
  *	                                  the scope's KEK (a key file), its DEK, keys of the object and a round key made of each
  *	search PID                        reads such lines; prints each NAME and how often it is in the memory of the process
@@ -19,59 +18,12 @@
 #include <coffer/manager.h>
 #include <coffer/util.h>
 
-#include "../../src/volume/internal.h"
-
 static void must(bool good, const char *what)
 {
 	if (good)
 		return;
 	fprintf(stderr, "keyhole: %s: %s\n", what, strerror(errno));
 	exit(1);
-}
-
-/* ---- assign ---- */
-
-static int assign_in(struct volume *v, const char *name, const char *scope_name)
-{
-	struct object *o;
-	struct change ch;
-	struct attr a;
-	struct meta *m;
-	uint32_t scope;
-	int r = volume_scope_number(v, scope_name, &scope);
-
-	if (r == 0)
-		r = volume_lookup(v, ROOT_OBJECT, name, &a);
-	if (r == 0)
-		r = change_begin(v, &ch, BLOCK_SIZE, ROOM_NEW);
-	if (r < 0)
-		return r;
-	r = change_pin(&ch, a.st.st_ino, &o);
-	if (r == 0)
-		r = change_object(&ch, o, &m);
-	if (r == 0) {
-		m->scope = scope;
-		m->dek_version = keys_current_version(v->keys, scope);
-		return change_commit(&ch);
-	}
-	change_abort(&ch);
-	return r;
-}
-
-static int assign(char **argv)
-{
-	int fd = open(argv[0], O_RDONLY | O_DIRECTORY);
-	struct volume_options o = { .state_dir = argv[1] };
-	struct volume *v = NULL;
-
-	must(fd >= 0, argv[0]);
-	errno = -volume_open(fd, &o, &v);
-	must(errno == 0, "opening the volume");
-	errno = -assign_in(v, argv[2], argv[3]);
-	must(errno == 0, "assigning");
-	errno = -volume_close(v);
-	must(errno == 0, "closing the volume");
-	return 0;
 }
 
 /* ---- needles ---- */
@@ -291,7 +243,7 @@ int main(int argc, char **argv)
 		int arguments;
 		int (*run)(char **argv);
 	} commands[] = {
-		{ "assign", 4, assign }, { "needles", 4, needles }, { "search", 1, search }, { "hold", 1, hold }
+		{ "needles", 4, needles }, { "search", 1, search }, { "hold", 1, hold }
 	};
 
 	must(crypto_start() == 0, "starting");
