@@ -46,6 +46,9 @@ void fs_free(struct fs *f); /* disconnects; NULL is fine */
 /* Raises the kernel's read-ahead for this mount to what one request carries; once fs_serve answers. Root only, else nothing. */
 void fs_tune(const char *mountpoint);
 
+/* Calls for each fact of an object's encryption, also if its scope is locked: those of its attributes user.coffer.*. */
+int fs_describe_object(struct volume *v, uint64_t object, void (*each)(void *arg, const char *name, const char *value),
+		       void *arg);
 /* A kernel_cache's drop(); `arg` is the struct fs. */
 void fs_drop(void *arg, const struct kernel_item *items, size_t count);
 /* Requests that changed the volume, since the mount: stands still when the kernel has nothing left to write. */

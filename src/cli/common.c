@@ -67,7 +67,7 @@ enum exit_code find_target(const char *path, struct target *ret)
 		strcpy(ret->mountpoint, e.mountpoint);
 		return EXIT_DONE;
 	}
-	if (r == 0 && access(absolute, F_OK) < 0)
+	if (r == 0 && access(absolute, F_OK) < 0 && errno != EACCES) /* that is what a locked object says */
 		r = -errno;
 	if (r < 0) {
 		log_error("%s: %s", path, strerror(-r));

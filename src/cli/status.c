@@ -1,6 +1,8 @@
 /* coffer status: of a volume, or of one object on a mounted one. */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <libgen.h>
 #include <stdio.h>
 #include <sys/xattr.h>
 #include <time.h>
@@ -15,44 +17,102 @@ static const char *const object_facts[] = { "encrypted",   "scope",      "algori
 					    "integrity",   "key_source", "key_id",     "key_version",
 					    "dek_version", "key_state",  "volume_id" };
 
-static enum exit_code object_status(const char *path, const struct target *t, bool json)
-{
-	json_t *o = json_object();
-	enum exit_code code = EXIT_OTHER;
-	char name[64], value[2048];
-	ssize_t n;
-
-	json_object_set_new(o, "backing", json_string(t->backing));
-	for (size_t i = 0; i < sizeof(object_facts) / sizeof(object_facts[0]); i++) {
-		snprintf(name, sizeof(name), "user.coffer.%s", object_facts[i]);
-		n = lgetxattr(path, name, value, sizeof(value) - 1);
-		if (n < 0) {
-			log_error("%s: %s%s", path, strerror(errno),
-				  errno == EPERM || errno == ENODATA ? " (only files and directories have a status)"
-								     : "");
-			goto out;
-		}
-		value[n] = 0;
-		json_object_set_new(o, object_facts[i], json_string(value));
-		if (!json)
-			printf("%-15s %s\n", object_facts[i], value);
-	}
-	if (json)
-		json_dumpf(o, stdout, JSON_INDENT(2)), putchar('\n');
-	code = EXIT_DONE;
-out:
-	json_decref(o);
-	return code;
-}
-
-/* ---- a volume: from its daemon, or from its descriptor ---- */
-
 static const char *text_of(const json_t *o, const char *key)
 {
 	const char *s = json_string_value(json_object_get(o, key));
 
 	return s ? s : "?";
 }
+
+static void print_fact(const char *name, const char *value)
+{
+	printf("%-15s %s\n", name, value);
+}
+
+/* The number of a file that itself gives no access: its directory knows it. -EACCES: that one gives none either. */
+static int find_number(const char *path, uint64_t *ret)
+{
+	AUTO_FREE char *for_dir = strdup(path), *for_name = strdup(path);
+	const struct dirent *e;
+	const char *name;
+	int r = -ENOENT;
+	DIR *dir;
+
+	if (!for_dir || !for_name)
+		return -ENOMEM;
+	name = basename(for_name);
+	dir = opendir(dirname(for_dir));
+	if (!dir)
+		return -errno;
+	while (r == -ENOENT && (e = readdir(dir))) {
+		if (strcmp(e->d_name, name) != 0)
+			continue;
+		*ret = e->d_ino;
+		r = 0;
+	}
+	closedir(dir);
+	return r;
+}
+
+/* Whose scope is locked says nothing through the mount, but its daemon does to whom it answers. */
+static enum exit_code locked_status(const struct config *c, const char *path, const struct target *t, json_t *o)
+{
+	json_t *answer = NULL;
+	enum exit_code code;
+	uint64_t number = 0;
+	int r = find_number(path, &number);
+
+	if (r < 0) {
+		log_error("%s: %s", path, strerror(-r));
+		return EXIT_OTHER;
+	}
+	code = ask_daemon(c, t->mountpoint, json_pack("{s:s, s:I}", "verb", "object", "object", (json_int_t)number),
+			  NULL, &answer);
+	for (size_t i = 0; code == EXIT_DONE && i < sizeof(object_facts) / sizeof(object_facts[0]); i++)
+		json_object_set(o, object_facts[i], json_object_get(answer, object_facts[i]));
+	json_decref(answer);
+	return code;
+}
+
+/* -errno as lgetxattr's. */
+static int read_facts(const char *path, json_t *o)
+{
+	char name[64], value[2048];
+
+	for (size_t i = 0; i < sizeof(object_facts) / sizeof(object_facts[0]); i++) {
+		snprintf(name, sizeof(name), "user.coffer.%s", object_facts[i]);
+		ssize_t n = lgetxattr(path, name, value, sizeof(value) - 1);
+
+		if (n < 0)
+			return -errno;
+		value[n] = 0;
+		json_object_set_new(o, object_facts[i], json_string(value));
+	}
+	return 0;
+}
+
+static enum exit_code object_status(const struct config *c, const char *path, const struct target *t, bool json)
+{
+	json_t *o = json_pack("{s:s}", "backing", t->backing);
+	enum exit_code code = EXIT_DONE;
+	int r = read_facts(path, o);
+
+	if (r == -EACCES) {
+		code = locked_status(c, path, t, o);
+	} else if (r < 0) {
+		log_error("%s: %s%s", path, strerror(-r),
+			  r == -EPERM || r == -ENODATA ? " (only files and directories have a status)" : "");
+		code = EXIT_OTHER;
+	}
+	if (code == EXIT_DONE && json)
+		json_dumpf(o, stdout, JSON_INDENT(2)), putchar('\n');
+	for (size_t i = 0; code == EXIT_DONE && !json && i < sizeof(object_facts) / sizeof(object_facts[0]); i++)
+		print_fact(object_facts[i], text_of(o, object_facts[i]));
+	json_decref(o);
+	return code;
+}
+
+/* ---- a volume: from its daemon, or from its descriptor ---- */
 
 static json_int_t number_of(const json_t *o, const char *key)
 {
@@ -228,5 +288,5 @@ enum exit_code command_status(int argc, char **argv)
 	code = find_target(argv[optind], &t);
 	if (code != EXIT_DONE)
 		return code;
-	return t.inside ? object_status(argv[optind], &t, json) : volume_status_of(&t, &c, json);
+	return t.inside ? object_status(&c, argv[optind], &t, json) : volume_status_of(&t, &c, json);
 }

@@ -31,6 +31,20 @@ static json_t *verb_status(struct connection *c, int *ret_result)
 	return o;
 }
 
+static void add_fact(void *arg, const char *name, const char *value)
+{
+	json_object_set_new(arg, name, json_string(value));
+}
+
+static json_t *verb_object(struct connection *c, int *ret_result)
+{
+	json_int_t object = json_integer_value(json_object_get(c->request, "object"));
+	json_t *facts = json_object();
+
+	*ret_result = object > 0 ? fs_describe_object(c->facts->volume, (uint64_t)object, add_fact, facts) : -EINVAL;
+	return facts;
+}
+
 void control_send_line(void *arg, const char *line)
 {
 	struct connection *c = arg;
@@ -70,6 +84,7 @@ static json_t *verb_audit(struct connection *c, int *ret_result)
 /* "wait", for the end of the daemon, is the control's own: it keeps the connection. */
 static const struct control_verb verbs[] = {
 	{ "status", verb_status, false },
+	{ "object", verb_object, false },
 	{ "fsck", verb_fsck, false },
 	{ "audit", verb_audit, false },
 	{ "scope-create", verb_scope_create, true },

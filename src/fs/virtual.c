@@ -95,27 +95,43 @@ bool virtual_is_name(const char *name)
 	return strncmp(name, PREFIX, strlen(PREFIX)) == 0;
 }
 
+/* What the facts are made from; `view` and `id` are the caller's. */
+static int find_facts(struct volume *v, uint64_t object, struct scope_view *view, uint8_t id[static VOLUME_ID_SIZE],
+		      struct facts *ret, bool *ret_locked)
+{
+	uint32_t number;
+	int r = volume_describe(v, object, &number, &ret->dek_version, ret_locked);
+
+	if (r < 0)
+		return r;
+	if (volume_scope(v, number, view) < 0)
+		return -EIO;
+	volume_id(v, id);
+	ret->volume_id = id;
+	ret->scope = &view->entry;
+	ret->view = view;
+	return 0;
+}
+
 ssize_t virtual_get(struct volume *v, uint64_t object, const char *name, char *buf, size_t size)
 {
 	struct scope_view view;
-	struct facts x = { .view = &view, .scope = &view.entry };
+	struct facts x;
 	uint8_t id[VOLUME_ID_SIZE];
 	char value[sizeof(((struct scope_entry *)0)->key_uri)];
-	uint32_t number;
 	size_t i = 0;
+	bool locked;
 	int r;
 
 	while (i < sizeof(attributes) / sizeof(attributes[0]) && strcmp(name + strlen(PREFIX), attributes[i].name) != 0)
 		i++;
 	if (i == sizeof(attributes) / sizeof(attributes[0]))
 		return -ENODATA;
-	r = volume_describe(v, object, &number, &x.dek_version);
+	r = find_facts(v, object, &view, id, &x, &locked);
+	if (r == 0 && locked)
+		r = -EACCES;
 	if (r < 0)
 		return r;
-	if (volume_scope(v, number, &view) < 0)
-		return -EIO;
-	volume_id(v, id);
-	x.volume_id = id;
 	r = attributes[i].value(&x, value, sizeof(value));
 	if (r < 0 || (size_t)r >= sizeof(value))
 		return -EIO;
@@ -124,5 +140,21 @@ ssize_t virtual_get(struct volume *v, uint64_t object, const char *name, char *b
 	if ((size_t)r > size)
 		return -ERANGE;
 	memcpy(buf, value, (size_t)r);
+	return r;
+}
+
+int fs_describe_object(struct volume *v, uint64_t object, void (*each)(void *arg, const char *name, const char *value),
+		       void *arg)
+{
+	char value[sizeof(((struct scope_entry *)0)->key_uri)];
+	struct scope_view view;
+	uint8_t id[VOLUME_ID_SIZE];
+	struct facts x;
+	bool locked;
+	int r = find_facts(v, object, &view, id, &x, &locked);
+
+	for (size_t i = 0; r == 0 && i < sizeof(attributes) / sizeof(attributes[0]); i++)
+		if (attributes[i].value(&x, value, sizeof(value)) >= 0)
+			each(arg, attributes[i].name, value);
 	return r;
 }

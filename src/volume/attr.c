@@ -55,19 +55,22 @@ int volume_getattr(struct volume *v, uint64_t number, struct attr *ret)
 	return get_attributes(v, number, ret);
 }
 
-int volume_describe(struct volume *v, uint64_t number, uint32_t *ret_scope, uint32_t *ret_dek_version)
+int volume_describe(struct volume *v, uint64_t number, uint32_t *ret_scope, uint32_t *ret_dek_version, bool *ret_locked)
 {
 	GATE_SCOPE(v);
+	struct prologue p;
 	struct object *o;
 	int r = object_get(v, number, &o);
 
+	*ret_locked = r == -EACCES;
+	if (r == 0)
+		object_put(v, o);
+	if (r == 0 || *ret_locked)
+		r = object_peek(v, number, &p);
 	if (r < 0)
 		return r;
-	pthread_rwlock_rdlock(&o->lock);
-	*ret_scope = o->m->scope;
-	*ret_dek_version = o->m->dek_version;
-	pthread_rwlock_unlock(&o->lock);
-	object_put(v, o);
+	*ret_scope = p.scope;
+	*ret_dek_version = p.dek_version;
 	return 0;
 }
 
