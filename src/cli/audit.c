@@ -177,19 +177,15 @@ static enum exit_code read_trail(const char *path, const struct config *c, struc
 
 enum exit_code command_audit(int argc, char **argv)
 {
-	enum { OPTION_JSON = 1 };
-	static const struct option options[] = { { "json", no_argument, NULL, OPTION_JSON }, COMMON_OPTIONS };
 	struct arguments a = { .command = "audit" };
 	struct reading reading = { 0 };
 	enum exit_code code;
 	struct config c;
 	int option;
 
-	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
+	while (take_option(&a, argc, argv, &option)) {
 		if (option == OPTION_JSON)
 			reading.json = true;
-		else if (!take_common_option(&a, option))
-			return usage_error(a.command);
 	}
 	if (!take_arguments(&a, argc, 2, 2, &c, &code))
 		return code;

@@ -3,45 +3,69 @@
 #define COFFER_COMMANDS_H
 
 #include <getopt.h>
+#include <stdio.h>
 
 #include <coffer/control.h>
 #include <coffer/daemon.h>
 #include <coffer/manager.h>
 #include <coffer/util.h>
 
+/* ---- the table of commands: what can be called, and what the help texts and usage errors say ---- */
+/* What getopt_long gives for an option; for a short one it is its letter. */
+enum option_id {
+	OPTION_CONFIG = 256,
+	OPTION_STATE_DIR,
+	OPTION_HELP,
+	OPTION_DATA,
+	OPTION_DENY_OVERRIDE,
+	OPTION_INFRASTRUCTURE,
+	OPTION_INTEGRITY,
+	OPTION_JSON,
+	OPTION_KEY,
+	OPTION_NO_WAIT,
+	OPTION_RATE,
+	OPTION_RECURSIVE,
+	OPTION_SCOPE,
+	OPTION_TTL,
+};
+struct command_option {
+	int id;
+	const char *name;     /* of one letter: a short option */
+	const char *argument; /* NULL: takes none */
+	const char *help;     /* lines of at most 57 characters */
+};
+enum { COMMAND_OPTIONS_MAX = 8 };
 /* argv[0] is "coffer" and the command's name. Returns the program's exit code. */
 typedef enum exit_code command_run(int argc, char **argv);
+struct command {
+	const char *name, *summary;
+	const char *forms; /* what follows the name: a line for each way to call it */
+	const char *text;  /* what else is worth knowing, as printed; NULL: nothing */
+	command_run *run;
+	/* But for those that every command has; the last has no name. */
+	struct command_option options[COMMAND_OPTIONS_MAX];
+};
+extern const struct command commands[];               /* the last has no name */
+const struct command *find_command(const char *name); /* NULL: none */
 command_run command_create, command_mount, command_umount, command_status, command_scope, command_key,
 	command_reencrypt, command_fsck, command_audit;
 
-struct command {
-	const char *name, *arguments, *help;
-	command_run *run;
-};
-extern const struct command commands[]; /* the last has no name */
+void print_help(FILE *out);                       /* of the program */
+void print_command_help(const struct command *c); /* fits a screen: 24 lines of 80 columns */
+enum exit_code usage_error(const char *command);  /* says how it is called */
 
-/* ---- options: every command has --config, --state-dir and --help ---- */
-enum { OPTION_CONFIG = 1000, OPTION_STATE_DIR, OPTION_HELP };
-#define COMMON_OPTIONS                                                      \
-	{ "config", required_argument, NULL, OPTION_CONFIG },               \
-		{ "state-dir", required_argument, NULL, OPTION_STATE_DIR }, \
-		{ "help", no_argument, NULL, OPTION_HELP },                 \
-	{                                                                   \
-		NULL, 0, NULL, 0                                            \
-	}
-
+/* ---- options and arguments of a command ---- */
 struct arguments {
 	const char *command, *config_file, *state_dir;
-	bool help;
+	bool help, unknown;
 };
-/* Takes an option that the command does not know itself; false: nobody knows it, getopt_long has said so. */
-bool take_common_option(struct arguments *a, int option);
-/* After the options: EXIT_DONE and the configuration if there are from `min` to `max` arguments left. With --help, prints
- * it and sets *ret_code to EXIT_DONE. false: the command is over, with *ret_code. */
+/* The next option of the command's own (an option_id, or a letter), with its argument in optarg; those that every command has are
+ * noted in `a`, and so is that one is not known, which getopt_long has said. false: there are no more. */
+bool take_option(struct arguments *a, int argc, char **argv, int *ret_option);
+/* After the options: true and the configuration if all were known and from `min` to `max` arguments are left. With --help, prints
+ * the command's and sets *ret_code to EXIT_DONE. false: the command is over, with *ret_code. */
 bool take_arguments(const struct arguments *a, int argc, int min, int max, struct config *c, enum exit_code *ret_code);
 void print_scope(const json_t *s); /* one of a status's "scopes" */
-enum exit_code usage_error(const char *command);
-void print_help(FILE *out);
 
 /* ---- what commands about a volume share ---- */
 /* Finds the backing directory that a mounted volume or a path on one belongs to, or that `path` is itself. The mount is told

@@ -8,31 +8,77 @@
 
 #include "commands.h"
 
-bool take_common_option(struct arguments *a, int option)
+static bool is_short(const struct command_option *o)
 {
-	switch (option) {
-	case OPTION_CONFIG:
-		a->config_file = optarg;
-		return true;
-	case OPTION_STATE_DIR:
-		a->state_dir = optarg;
-		return true;
-	case OPTION_HELP:
-		a->help = true;
-		return true;
-	default:
-		return false;
+	return !o->name[1];
+}
+
+/* What getopt_long wants to know. */
+struct wanted {
+	struct option longs[COMMAND_OPTIONS_MAX + 4];
+	char shorts[2 * COMMAND_OPTIONS_MAX + 1];
+};
+static void describe_options(const struct command *c, struct wanted *w)
+{
+	static const struct option common[] = {
+		{ "config", required_argument, NULL, OPTION_CONFIG },
+		{ "state-dir", required_argument, NULL, OPTION_STATE_DIR },
+		{ "help", no_argument, NULL, OPTION_HELP },
+		{ NULL, 0, NULL, 0 },
+	};
+	struct option *next = w->longs;
+	char *letter = w->shorts;
+
+	for (const struct command_option *o = c->options; o->name; o++) {
+		if (is_short(o)) {
+			*letter++ = o->name[0];
+			if (o->argument)
+				*letter++ = ':';
+		} else {
+			*next++ = (struct option){ o->name, o->argument ? required_argument : no_argument, NULL,
+						   o->id };
+		}
+	}
+	*letter = 0;
+	memcpy(next, common, sizeof(common));
+}
+
+bool take_option(struct arguments *a, int argc, char **argv, int *ret_option)
+{
+	struct wanted w;
+
+	describe_options(find_command(a->command), &w);
+	for (;;) {
+		*ret_option = getopt_long(argc, argv, w.shorts, w.longs, NULL);
+		switch (*ret_option) {
+		case -1:
+			return false;
+		case '?':
+			a->unknown = true;
+			break;
+		case OPTION_CONFIG:
+			a->config_file = optarg;
+			break;
+		case OPTION_STATE_DIR:
+			a->state_dir = optarg;
+			break;
+		case OPTION_HELP:
+			a->help = true;
+			break;
+		default:
+			return true;
+		}
 	}
 }
 
 bool take_arguments(const struct arguments *a, int argc, int min, int max, struct config *c, enum exit_code *ret_code)
 {
-	if (a->help) {
-		print_help(stdout);
+	if (a->help && !a->unknown) {
+		print_command_help(find_command(a->command));
 		*ret_code = EXIT_DONE;
 		return false;
 	}
-	if (argc - optind < min || argc - optind > max) {
+	if (a->unknown || argc - optind < min || argc - optind > max) {
 		*ret_code = usage_error(a->command);
 		return false;
 	}

@@ -64,13 +64,6 @@ static enum exit_code create(const char *path, const char *key_uri, enum suite s
 
 enum exit_code command_create(int argc, char **argv)
 {
-	enum { OPTION_KEY = 1, OPTION_INFRASTRUCTURE, OPTION_INTEGRITY };
-	static const struct option options[] = {
-		{ "key", required_argument, NULL, OPTION_KEY },
-		{ "infrastructure", no_argument, NULL, OPTION_INFRASTRUCTURE },
-		{ "integrity", required_argument, NULL, OPTION_INTEGRITY },
-		COMMON_OPTIONS,
-	};
 	struct arguments a = { .command = "create" };
 	const char *key_uri = NULL, *integrity = "gmac";
 	bool infrastructure = false;
@@ -78,15 +71,13 @@ enum exit_code command_create(int argc, char **argv)
 	struct config c;
 	int option;
 
-	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
+	while (take_option(&a, argc, argv, &option)) {
 		if (option == OPTION_KEY)
 			key_uri = optarg;
 		else if (option == OPTION_INFRASTRUCTURE)
 			infrastructure = true;
 		else if (option == OPTION_INTEGRITY)
 			integrity = optarg;
-		else if (!take_common_option(&a, option))
-			return usage_error(a.command);
 	}
 	if (!take_arguments(&a, argc, 1, 1, &c, &code))
 		return code;

@@ -92,8 +92,6 @@ static enum exit_code check_unmounted(const struct target *t, const char *path, 
 
 enum exit_code command_fsck(int argc, char **argv)
 {
-	enum { OPTION_DATA = 1 };
-	static const struct option options[] = { { "data", no_argument, NULL, OPTION_DATA }, COMMON_OPTIONS };
 	struct arguments a = { .command = "fsck" };
 	bool data = false;
 	enum exit_code code;
@@ -102,11 +100,9 @@ enum exit_code command_fsck(int argc, char **argv)
 	AUTO_CLOSE int fd = -1;
 	int option;
 
-	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
+	while (take_option(&a, argc, argv, &option)) {
 		if (option == OPTION_DATA)
 			data = true;
-		else if (!take_common_option(&a, option))
-			return usage_error(a.command);
 	}
 	if (!take_arguments(&a, argc, 1, 1, &c, &code))
 		return code;

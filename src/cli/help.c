@@ -1,51 +1,5 @@
-/* coffer --help. */
-#include <stdio.h>
-
+/* What --help prints, and what is said of a command that was called wrongly. */
 #include "commands.h"
-
-static const char options_text[] =
-	"\nOptions of every command:\n"
-	"  --config FILE      settings; default /etc/coffer/coffer.conf, or $COFFER_CONFIG\n"
-	"  --state-dir DIR    platform keys, pins and control sockets; default /var/lib/coffer (ordinary users:\n"
-	"                     ~/.local/state/coffer), or $COFFER_STATE_DIR\n"
-	"  --help             this text\n"
-	"\nOptions of create:\n"
-	"  --key URI          platform: (default: this machine makes and keeps the key), file:///absolute/path,\n"
-	"                     kmip://host[:port][,host...]/identifier or kmip://host/?name=name for a key on a key\n"
-	"                     server, with &mode=remote (or ?mode=remote) if it must not leave it; or provided: for one\n"
-	"                     that is kept nowhere (read from standard input now, and by key provide later)\n"
-	"  --infrastructure   encrypt everything a second time, with another algorithm and another key\n"
-	"  --integrity none   no protection of file contents against changes (default: gmac)\n"
-	"\nOptions of mount:\n"
-	"  -f                 stay in the foreground\n"
-	"  -o OPTIONS         ro, rw, allow_other, writeback=on|off, uring=auto|on|off,\n"
-	"                     accept (take the volume although this machine saw another state of it last),\n"
-	"                     recovery (open it with the recovery key, from standard input),\n"
-	"                     and the general ones of mount(8)\n"
-	"\nOptions of status:\n"
-	"  --json             for programs\n"
-	"\nscope and key (root, or whoever runs the volume's daemon):\n"
-	"  scope create MNT NAME    a scope with a key source, and maybe a second encryption, of its own\n"
-	"  scope list MNT           scopes, their keys and states\n"
-	"  scope enable|disable MNT NAME   a disabled scope gives nobody access, until it is enabled\n"
-	"  scope assign PATH NAME   puts a file into a scope, or a directory with what is made in it from now on;\n"
-	"                           --recursive: with what is there, too; --deny-override: and keeps others out\n"
-	"  scope purge MNT NAME     takes a scope away that nothing is in; of one that is disabled or revoked, all that\n"
-	"                           is in it is lost\n"
-	"  key show MNT             the key of a scope (--scope NAME; default: the volume's own)\n"
-	"  key set MNT --key URI    another key source; no data is touched\n"
-	"  key rotate MNT           a new version of the key; --infrastructure: of the second encryption's\n"
-	"  key lock|unlock MNT      forgets the key, until it is unlocked\n"
-	"  key provide MNT          hands a provided key over, on standard input; --ttl SECONDS: for so long\n"
-	"  key recovery MNT         makes a recovery key and shows it once; an older one is void\n"
-	"\nOptions of reencrypt:\n"
-	"  --scope NAME       default: the volume's own\n"
-	"  --rate MIB_PER_S   no faster than that\n"
-	"  --no-wait          return at once; coffer status shows how far it is\n"
-	"\nOptions of audit show:\n"
-	"  --json             the lines as they stand, one JSON object each\n"
-	"\nOptions of fsck:\n"
-	"  --data             read and check every block too\n";
 
 static const struct {
 	enum exit_code code;
@@ -68,12 +22,59 @@ static const struct {
 	{ EXIT_NOT_MOUNTED, "no volume is mounted there" },
 };
 
+/* One line for each way to call it; a tab begins what did not fit the line before. */
+static void print_usage(FILE *out, const struct command *c)
+{
+	const char *label = "usage:";
+
+	for (const char *line = c->forms, *end; *line; line = *end ? end + 1 : end) {
+		end = strchrnul(line, '\n');
+		if (*line == '\t')
+			fprintf(out, "%*s%.*s\n", (int)strlen("usage: coffer  ") + (int)strlen(c->name), "",
+				(int)(end - line) - 1, line + 1);
+		else
+			fprintf(out, "%-6s coffer %s %.*s\n", label, c->name, (int)(end - line), line);
+		label = "";
+	}
+}
+
+static void print_option(const struct command_option *o)
+{
+	char name[64];
+
+	snprintf(name, sizeof(name), "%s%s%s%s", o->name[1] ? "--" : "-", o->name, o->argument ? " " : "",
+		 o->argument ? o->argument : "");
+	for (const char *line = o->help, *end; *line; line = *end ? end + 1 : end) {
+		end = strchrnul(line, '\n');
+		printf("  %-21s %.*s\n", name, (int)(end - line), line);
+		name[0] = 0;
+	}
+}
+
+void print_command_help(const struct command *c)
+{
+	print_usage(stdout, c);
+	printf("\ncoffer %s: %s.\n", c->name, c->summary);
+	if (c->text)
+		fputs(c->text, stdout);
+	putchar('\n');
+	for (const struct command_option *o = c->options; o->name; o++)
+		print_option(o);
+	printf("  --config FILE, --state-dir DIR: as for all commands, see coffer --help\n");
+}
+
 void print_help(FILE *out)
 {
-	fprintf(out, "coffer serves encrypted directories as file systems.\n\nCommands:\n");
+	fprintf(out, "coffer serves encrypted directories as file systems.\n\n"
+		     "coffer COMMAND --help tells more about each; so does the man page coffer(1).\n");
 	for (const struct command *c = commands; c->name; c++)
-		fprintf(out, "  coffer %s %s\n      %s\n", c->name, c->arguments, c->help);
-	fputs(options_text, out);
+		fprintf(out, "  %-10s %s\n", c->name, c->summary);
+	fprintf(out, "\nOptions of every command:\n"
+		     "  --config FILE      settings; default /etc/coffer/coffer.conf, or $COFFER_CONFIG\n"
+		     "  --state-dir DIR    keys that this machine makes, audit trails, sockets; default\n"
+		     "                     /var/lib/coffer (ordinary users: ~/.local/state/coffer), or\n"
+		     "                     $COFFER_STATE_DIR\n"
+		     "  --help             how it is called\n");
 	fprintf(out, "\nExit codes:\n");
 	for (size_t i = 0; i < sizeof(exit_codes) / sizeof(exit_codes[0]); i++)
 		fprintf(out, "  %2d  %s\n", exit_codes[i].code, exit_codes[i].meaning);
@@ -81,8 +82,6 @@ void print_help(FILE *out)
 
 enum exit_code usage_error(const char *command)
 {
-	for (const struct command *c = commands; c->name; c++)
-		if (strcmp(c->name, command) == 0)
-			fprintf(stderr, "usage: coffer %s %s\n", c->name, c->arguments);
+	print_usage(stderr, find_command(command));
 	return EXIT_USAGE;
 }

@@ -163,22 +163,13 @@ static const struct {
 
 enum exit_code command_key(int argc, char **argv)
 {
-	enum { OPTION_SCOPE = 1, OPTION_KEY, OPTION_TTL, OPTION_INFRASTRUCTURE, OPTION_JSON };
-	static const struct option options[] = {
-		{ "scope", required_argument, NULL, OPTION_SCOPE },
-		{ "key", required_argument, NULL, OPTION_KEY },
-		{ "ttl", required_argument, NULL, OPTION_TTL },
-		{ "infrastructure", no_argument, NULL, OPTION_INFRASTRUCTURE },
-		{ "json", no_argument, NULL, OPTION_JSON },
-		COMMON_OPTIONS,
-	};
 	struct arguments a = { .command = "key" };
 	struct key_options o = { 0 };
 	enum exit_code code;
 	struct config c;
 	int option;
 
-	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
+	while (take_option(&a, argc, argv, &option)) {
 		if (option == OPTION_SCOPE)
 			o.scope = optarg;
 		else if (option == OPTION_KEY)
@@ -189,8 +180,6 @@ enum exit_code command_key(int argc, char **argv)
 			o.infrastructure = true;
 		else if (option == OPTION_JSON)
 			o.json = true;
-		else if (!take_common_option(&a, option))
-			return usage_error(a.command);
 	}
 	if (!take_arguments(&a, argc, 2, 2, &c, &code))
 		return code;

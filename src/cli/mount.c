@@ -3,7 +3,6 @@
 
 enum exit_code command_mount(int argc, char **argv)
 {
-	static const struct option options[] = { COMMON_OPTIONS };
 	struct arguments a = { .command = "mount" };
 	struct mount_request r = { 0 };
 	const char *lists[64];
@@ -12,13 +11,11 @@ enum exit_code command_mount(int argc, char **argv)
 	struct config c;
 	int option;
 
-	while ((option = getopt_long(argc, argv, "fo:", options, NULL)) != -1) {
+	while (take_option(&a, argc, argv, &option)) {
 		if (option == 'f')
 			r.foreground = true;
 		else if (option == 'o' && count < sizeof(lists) / sizeof(lists[0]))
 			lists[count++] = optarg;
-		else if (!take_common_option(&a, option))
-			return usage_error(a.command);
 	}
 	if (!take_arguments(&a, argc, 2, 2, &c, &code))
 		return code;

@@ -83,13 +83,7 @@ static enum exit_code wait_for_it(const struct config *c, const char *path, cons
 
 enum exit_code command_reencrypt(int argc, char **argv)
 {
-	enum { OPTION_SCOPE = 1, OPTION_RATE, OPTION_NO_WAIT, RATE_MAX = 1 << 20 };
-	static const struct option options[] = {
-		{ "scope", required_argument, NULL, OPTION_SCOPE },
-		{ "rate", required_argument, NULL, OPTION_RATE },
-		{ "no-wait", no_argument, NULL, OPTION_NO_WAIT },
-		COMMON_OPTIONS,
-	};
+	enum { RATE_MAX = 1 << 20 };
 	struct arguments a = { .command = "reencrypt" };
 	const char *scope = "default", *rate_text = "0";
 	bool wait = true;
@@ -98,15 +92,13 @@ enum exit_code command_reencrypt(int argc, char **argv)
 	char *end = NULL;
 	int option;
 
-	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
+	while (take_option(&a, argc, argv, &option)) {
 		if (option == OPTION_SCOPE)
 			scope = optarg;
 		else if (option == OPTION_RATE)
 			rate_text = optarg;
 		else if (option == OPTION_NO_WAIT)
 			wait = false;
-		else if (!take_common_option(&a, option))
-			return usage_error(a.command);
 	}
 	if (!take_arguments(&a, argc, 1, 1, &c, &code))
 		return code;

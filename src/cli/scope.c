@@ -55,23 +55,13 @@ static enum exit_code list(const struct config *c, const char *path, bool json)
 
 enum exit_code command_scope(int argc, char **argv)
 {
-	enum { OPTION_KEY = 1, OPTION_INFRASTRUCTURE, OPTION_INTEGRITY, OPTION_JSON, OPTION_RECURSIVE, OPTION_DENY };
-	static const struct option options[] = {
-		{ "key", required_argument, NULL, OPTION_KEY },
-		{ "infrastructure", no_argument, NULL, OPTION_INFRASTRUCTURE },
-		{ "integrity", required_argument, NULL, OPTION_INTEGRITY },
-		{ "json", no_argument, NULL, OPTION_JSON },
-		{ "recursive", no_argument, NULL, OPTION_RECURSIVE },
-		{ "deny-override", no_argument, NULL, OPTION_DENY },
-		COMMON_OPTIONS,
-	};
 	struct arguments a = { .command = "scope" };
 	struct scope_options o = { 0 };
 	enum exit_code code;
 	struct config c;
 	int option;
 
-	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
+	while (take_option(&a, argc, argv, &option)) {
 		if (option == OPTION_KEY)
 			o.key = optarg;
 		else if (option == OPTION_INFRASTRUCTURE)
@@ -82,10 +72,8 @@ enum exit_code command_scope(int argc, char **argv)
 			o.json = true;
 		else if (option == OPTION_RECURSIVE)
 			o.recursive = true;
-		else if (option == OPTION_DENY)
+		else if (option == OPTION_DENY_OVERRIDE)
 			o.deny_override = true;
-		else if (!take_common_option(&a, option))
-			return usage_error(a.command);
 	}
 	if (!take_arguments(&a, argc, 2, 4, &c, &code))
 		return code;

@@ -268,8 +268,6 @@ static enum exit_code volume_status_of(const struct target *t, const struct conf
 
 enum exit_code command_status(int argc, char **argv)
 {
-	enum { OPTION_JSON = 1 };
-	static const struct option options[] = { { "json", no_argument, NULL, OPTION_JSON }, COMMON_OPTIONS };
 	struct arguments a = { .command = "status" };
 	bool json = false;
 	enum exit_code code;
@@ -277,11 +275,9 @@ enum exit_code command_status(int argc, char **argv)
 	struct target t;
 	int option;
 
-	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
+	while (take_option(&a, argc, argv, &option)) {
 		if (option == OPTION_JSON)
 			json = true;
-		else if (!take_common_option(&a, option))
-			return usage_error(a.command);
 	}
 	if (!take_arguments(&a, argc, 1, 1, &c, &code))
 		return code;

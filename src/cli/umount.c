@@ -79,7 +79,6 @@ static enum exit_code unmount_and_wait(int fd, const char *path, const char *mou
 
 enum exit_code command_umount(int argc, char **argv)
 {
-	static const struct option options[] = { COMMON_OPTIONS };
 	struct arguments a = { .command = "umount" };
 	char mountpoint[PATH_MAX];
 	struct mount_entry e;
@@ -88,9 +87,7 @@ enum exit_code command_umount(int argc, char **argv)
 	struct config c;
 	int option;
 
-	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1)
-		if (!take_common_option(&a, option))
-			return usage_error(a.command);
+	(void)take_option(&a, argc, argv, &option); /* it has none of its own */
 	if (!take_arguments(&a, argc, 1, 1, &c, &code))
 		return code;
 	if (resolve_mountpoint(argv[optind], mountpoint) < 0 || mounts_at(mountpoint, &e) < 0 || !mount_is_coffer(&e)) {

@@ -37,7 +37,9 @@ text version --version
 text unknown-command frobnicate
 text unknown-option create --frobnicate b
 text missing-argument mount b
-text create-help create --help
+for command in create mount umount status scope key reencrypt fsck audit; do
+	text "help-$command" "$command" --help
+done
 
 text create-platform create b
 text create-again create b
