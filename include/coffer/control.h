@@ -27,6 +27,7 @@ struct control_facts { /* what verbs may look at; all of it outlives the control
 	struct audit *audit;
 	const char *backing, *mountpoint, *state_dir;
 	bool read_only, writeback;
+	int64_t mounted_at; /* seconds since 1970 */
 };
 /* Listens; -EADDRINUSE: a daemon answers there. */
 int control_start(const char *state_dir, const char *backing, struct control **ret);

@@ -11,6 +11,8 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
+#include <coffer/timing.h>
+
 enum {
 	BLOCK_SIZE = 4096, /* bytes: a data block, and every page of a backing file */
 	KEY_SIZE = 32,     /* bytes: a KEK, a DEK, the volume key */
@@ -137,5 +139,21 @@ int cryptor_mac_page(struct cryptor *c, uint64_t object, uint64_t position, uint
 		     size_t len, struct block_tag *mac);
 int cryptor_check_page(struct cryptor *c, uint64_t object, uint64_t position, const void *page, size_t len,
 		       const struct block_tag *mac);
+
+/* ---- what the ciphers did, in the whole process: times are those in the ciphers, without waiting for one that is free ---- */
+enum crypto_work {
+	CRYPTO_SEAL_BLOCKS,
+	CRYPTO_OPEN_BLOCKS,
+	CRYPTO_SEAL_RECORD,
+	CRYPTO_OPEN_RECORD,
+	CRYPTO_SEAL_PAGE, /* cryptor_mac_page */
+	CRYPTO_OPEN_PAGE, /* cryptor_check_page */
+	CRYPTO_SEAL_LOG,  /* aead_seal */
+	CRYPTO_OPEN_LOG,
+	CRYPTO_WORK_COUNT,
+};
+const char *crypto_work_name(enum crypto_work w); /* e.g. "seal_blocks" */
+/* Errors are what did not authenticate, mostly. */
+void crypto_work_done(enum crypto_work w, struct timing *ret);
 
 #endif

@@ -3,7 +3,7 @@
  * Mounting and serving may be two processes, so that the one that has the keys needs no right to mount: fs_attach mounts and
  * gives the connection to the kernel, a descriptor of /dev/fuse; fs_new takes it. A struct fs serves one volume, which stays
  * the caller's and must outlive it. Order of use: fs_new, fs_serve (returns when the file system was unmounted or fs_stop was
- * called), fs_disconnect, fs_free. fs_stop, fs_changes and fs_transport may be called from any thread up to fs_free; nothing
+ * called), fs_disconnect, fs_free. fs_stop, fs_changes, fs_op_times and fs_transport may be called from any thread up to fs_free; nothing
  * else may. Errors are -errno; what libfuse has to say about a failed mount is logged.
  */
 #ifndef COFFER_FS_H
@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include <coffer/timing.h>
 #include <coffer/volume_keys.h>
 
 struct fs;
@@ -53,6 +54,35 @@ int fs_describe_object(struct volume *v, uint64_t object, void (*each)(void *arg
 void fs_drop(void *arg, const struct kernel_item *items, size_t count);
 /* Requests that changed the volume, since the mount: stands still when the kernel has nothing left to write. */
 uint64_t fs_changes(const struct fs *f);
+/* What the kernel asked for since the mount, by kind: times are from the request's arrival to its answer, errors what was answered
+ * with one, but for lookups of names and attributes that are not there, and of data after the last; only reads and writes have
+ * bytes. */
+enum fs_op {
+	FS_LOOKUP,
+	FS_FORGET,
+	FS_GETATTR, /* and statx */
+	FS_SETATTR,
+	FS_READLINK,
+	FS_MAKE, /* mknod, mkdir, symlink, tmpfile */
+	FS_LINK,
+	FS_UNLINK,
+	FS_RMDIR,
+	FS_RENAME,
+	FS_READ,
+	FS_WRITE,
+	FS_FALLOCATE,
+	FS_LSEEK,
+	FS_FSYNC,   /* and fsyncdir */
+	FS_READDIR, /* and readdirplus */
+	FS_STATFS,
+	FS_GETXATTR,
+	FS_LISTXATTR,
+	FS_SETXATTR,
+	FS_REMOVEXATTR,
+	FS_OP_COUNT,
+};
+const char *fs_op_name(enum fs_op op); /* e.g. "lookup" */
+void fs_op_times(struct fs *f, enum fs_op op, struct timing *ret);
 /* "io_uring" or "/dev/fuse": what requests came by. */
 const char *fs_transport(const struct fs *f);
 

@@ -139,7 +139,12 @@ bool store_read_only(const struct store *s);
 int store_each_object(struct store *s, uint64_t first, uint64_t end, int (*call)(void *arg, uint64_t object), void *arg);
 
 struct store_counters {
-	uint64_t dirty_pages, log_bytes, checkpoints, syncs;
+	uint64_t dirty_pages, log_bytes; /* at present: pages not yet home, bytes in the log's current segment */
+	uint64_t syncs, checkpoints, home_pages; /* of the log; that succeeded; pages that these wrote home */
+	uint64_t read_memory, read_home;         /* pages read that were not yet home, and that were */
+	uint64_t waits;                          /* of transactions for room in the log or on the disk */
+	struct timing append, sync_log,
+		sync_home; /* chunks into the log, with their bytes; syncs of it, and of what is home */
 };
 void store_counters(struct store *s, struct store_counters *ret);
 

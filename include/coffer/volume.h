@@ -20,6 +20,7 @@
 #include <coffer/audit.h>
 #include <coffer/descriptor.h>
 #include <coffer/key.h>
+#include <coffer/store.h>
 
 enum {
 	ROOT_OBJECT = 1,
@@ -140,7 +141,11 @@ bool volume_has_room(struct volume *v);
 
 /* ---- seeing in ---- */
 struct volume_status {
-	uint64_t recovered_chunks, orphans_removed, dirty_pages, log_bytes, objects_cached;
+	uint64_t recovered_chunks, orphans_removed;
+	uint64_t objects_cached, bytes_cached; /* at present; bytes: of what objects have besides headers */
+	uint64_t object_hits, object_misses;   /* of that cache, since the volume was opened */
+	uint64_t page_hits, page_misses;       /* of pages of tags and maps, kept with their objects */
+	struct store_counters store;
 	bool read_only, failed; /* failed: writing home or syncing failed; the volume went read-only */
 };
 void volume_status(struct volume *v, struct volume_status *ret);

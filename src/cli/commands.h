@@ -23,6 +23,7 @@ enum option_id {
 	OPTION_JSON,
 	OPTION_KEY,
 	OPTION_NO_WAIT,
+	OPTION_PROMETHEUS,
 	OPTION_RATE,
 	OPTION_RECURSIVE,
 	OPTION_SCOPE,
@@ -47,7 +48,7 @@ struct command {
 };
 extern const struct command commands[];               /* the last has no name */
 const struct command *find_command(const char *name); /* NULL: none */
-command_run command_create, command_mount, command_umount, command_status, command_scope, command_key,
+command_run command_create, command_mount, command_umount, command_status, command_stats, command_scope, command_key,
 	command_reencrypt, command_fsck, command_audit;
 
 void print_help(FILE *out);                       /* of the program */
@@ -65,9 +66,11 @@ bool take_option(struct arguments *a, int argc, char **argv, int *ret_option);
 /* After the options: true and the configuration if all were known and from `min` to `max` arguments are left. With --help, prints
  * the command's and sets *ret_code to EXIT_DONE. false: the command is over, with *ret_code. */
 bool take_arguments(const struct arguments *a, int argc, int min, int max, struct config *c, enum exit_code *ret_code);
-void print_scope(const json_t *s); /* one of a status's "scopes" */
+void print_scope(const json_t *s);          /* one of a status's "scopes" */
+void print_prometheus(const json_t *stats); /* as the daemon gave them */
 
 /* ---- what commands about a volume share ---- */
+uint64_t count_of(const json_t *o, const char *key); /* a number of a daemon's answer; 0: it has none */
 /* Finds the backing directory that a mounted volume or a path on one belongs to, or that `path` is itself. The mount is told
  * by a mount point that is not empty. Errors have been printed. */
 struct target {

@@ -156,6 +156,11 @@ enum exit_code read_key(struct secret **ret)
 	return EXIT_DONE;
 }
 
+uint64_t count_of(const json_t *o, const char *key)
+{
+	return (uint64_t)json_integer_value(json_object_get(o, key));
+}
+
 struct asking {
 	int fd;
 	const struct secret *key;

@@ -42,11 +42,6 @@ static enum exit_code summarise(const char *path, int r, const struct fsck_resul
 	return f->errors ? EXIT_DAMAGED : EXIT_DONE;
 }
 
-static uint64_t number_of(const json_t *o, const char *key)
-{
-	return (uint64_t)json_integer_value(json_object_get(o, key));
-}
-
 static enum exit_code check_live(int fd, const char *path, bool data)
 {
 	json_t *answer = NULL;
@@ -56,14 +51,14 @@ static enum exit_code check_live(int fd, const char *path, bool data)
 	if (r == 0)
 		r = control_receive(fd, print_control_line, NULL, &answer);
 	f = (struct fsck_result){
-		.objects = number_of(answer, "objects"),
-		.directories = number_of(answer, "directories"),
-		.names = number_of(answer, "names"),
-		.blocks = number_of(answer, "blocks"),
-		.bytes = number_of(answer, "bytes"),
-		.errors = number_of(answer, "errors"),
-		.orphans = number_of(answer, "orphans"),
-		.locked = number_of(answer, "locked"),
+		.objects = count_of(answer, "objects"),
+		.directories = count_of(answer, "directories"),
+		.names = count_of(answer, "names"),
+		.blocks = count_of(answer, "blocks"),
+		.bytes = count_of(answer, "bytes"),
+		.errors = count_of(answer, "errors"),
+		.orphans = count_of(answer, "orphans"),
+		.locked = count_of(answer, "locked"),
 	};
 	json_decref(answer);
 	return summarise(path, r, &f, data);

@@ -223,7 +223,7 @@ int cryptor_seal_blocks(struct cryptor *c, uint64_t object, uint64_t first, unsi
 
 	if (tag_key_version == UINT32_MAX) /* stored plus one */
 		return -EINVAL;
-	r = cryptor_take(c, object, &b.set);
+	r = cryptor_take(c, object, CRYPTO_SEAL_BLOCKS, (size_t)count * BLOCK_SIZE, &b.set);
 	if (r < 0)
 		return r;
 	for (unsigned i = 0; i < count && r == 0; i++) {
@@ -232,8 +232,7 @@ int cryptor_seal_blocks(struct cryptor *c, uint64_t object, uint64_t first, unsi
 		b.to = cipher + (size_t)i * BLOCK_SIZE;
 		r = seal_block(&b, &tags[i]);
 	}
-	cryptor_give_back(b.set);
-	return r;
+	return cryptor_give_back(b.set, r);
 }
 
 int cryptor_open_blocks(struct cryptor *c, uint64_t object, uint64_t first, unsigned count, const uint8_t *cipher,
@@ -242,7 +241,7 @@ int cryptor_open_blocks(struct cryptor *c, uint64_t object, uint64_t first, unsi
 	struct block b = { 0 };
 	int r;
 
-	r = cryptor_take(c, object, &b.set);
+	r = cryptor_take(c, object, CRYPTO_OPEN_BLOCKS, (size_t)count * BLOCK_SIZE, &b.set);
 	if (r < 0)
 		return r;
 	for (unsigned i = 0; i < count && r == 0; i++) {
@@ -253,8 +252,7 @@ int cryptor_open_blocks(struct cryptor *c, uint64_t object, uint64_t first, unsi
 		if (r == -EBADMSG && ret_bad)
 			*ret_bad = i;
 	}
-	cryptor_give_back(b.set);
-	return r;
+	return cryptor_give_back(b.set, r);
 }
 
 /* ---- clear pages: the same for every suite ---- */
@@ -270,7 +268,7 @@ int cryptor_mac_page(struct cryptor *c, uint64_t object, uint64_t position, uint
 
 	if (key_version == UINT32_MAX) /* stored plus one */
 		return -EINVAL;
-	r = cryptor_take(c, object, &set);
+	r = cryptor_take(c, object, CRYPTO_SEAL_PAGE, len, &set);
 	if (r < 0)
 		return r;
 	gmac_input(&in, set, "COFM", position, page, len);
@@ -283,8 +281,7 @@ int cryptor_mac_page(struct cryptor *c, uint64_t object, uint64_t position, uint
 		put_le32(made.key_version, key_version + 1);
 		*mac = made;
 	}
-	cryptor_give_back(set);
-	return r;
+	return cryptor_give_back(set, r);
 }
 
 int cryptor_check_page(struct cryptor *c, uint64_t object, uint64_t position, const void *page, size_t len,
@@ -298,13 +295,12 @@ int cryptor_check_page(struct cryptor *c, uint64_t object, uint64_t position, co
 
 	if (stored_version == 0)
 		return -EBADMSG;
-	r = cryptor_take(c, object, &set);
+	r = cryptor_take(c, object, CRYPTO_OPEN_PAGE, len, &set);
 	if (r < 0)
 		return r;
 	gmac_input(&in, set, "COFM", position, page, len);
 	r = set_cipher(set, SLOT_PAGE, stored_version - 1, 0, &gcm);
 	if (r == 0)
 		r = gcm_open(gcm, mac->nonce, in.parts, 2, NULL, 0, NULL, mac->tag);
-	cryptor_give_back(set);
-	return r;
+	return cryptor_give_back(set, r);
 }

@@ -124,7 +124,7 @@ static struct pool_entry *grow(struct cryptor *c)
 	return e;
 }
 
-int cryptor_take(struct cryptor *c, uint64_t object, struct context_set **ret)
+static int take(struct cryptor *c, uint64_t object, struct context_set **ret)
 {
 	LOCK_SCOPE(&c->lock);
 	struct pool_entry *e = find_idle(c, object);
@@ -151,10 +151,24 @@ int cryptor_take(struct cryptor *c, uint64_t object, struct context_set **ret)
 	return 0;
 }
 
-void cryptor_give_back(struct context_set *set)
+int cryptor_take(struct cryptor *c, uint64_t object, enum crypto_work work, size_t bytes, struct context_set **ret)
+{
+	int r = take(c, object, ret);
+
+	if (r < 0)
+		return r;
+	(*ret)->work = work;
+	(*ret)->bytes = bytes;
+	(*ret)->began = clock_ns();
+	return 0;
+}
+
+int cryptor_give_back(struct context_set *set, int result)
 {
 	struct cryptor *c = set->owner;
 	struct pool_entry *e = c->pool;
+
+	count_work(set->work, set->began, set->bytes, result);
 	LOCK_SCOPE(&c->lock);
 
 	while (e->set != set)
@@ -162,6 +176,7 @@ void cryptor_give_back(struct context_set *set)
 	e->busy = false;
 	e->last_used = ++c->clock;
 	pthread_cond_signal(&c->given_back);
+	return result;
 }
 
 /* ---- object keys ---- */

@@ -45,14 +45,19 @@ struct context_set {
 		uint32_t kind;
 	} slots[SLOT_COUNT];
 	uint8_t key[LONGEST_KEY]; /* on its way into a cipher; zero otherwise */
+	enum crypto_work work;    /* under way, on so many bytes, since then */
+	size_t bytes;
+	uint64_t began;
 	unsigned nonces_left;
 	uint8_t nonces[NONCES_AT_ONCE][NONCE_SIZE];
 };
 
-/* Takes a set for this object out of the pool, waiting if all are in use. 0 or -ENOMEM. Sets must come back soon: a thread
- * holds at most one. */
-int cryptor_take(struct cryptor *c, uint64_t object, struct context_set **ret);
-void cryptor_give_back(struct context_set *set);
+/* Takes a set for this object out of the pool, waiting if all are in use, for some work on so many bytes. 0 or -ENOMEM. Sets must
+ * come back soon: a thread holds at most one. */
+int cryptor_take(struct cryptor *c, uint64_t object, enum crypto_work work, size_t bytes, struct context_set **ret);
+int cryptor_give_back(struct context_set *set, int result); /* counts the work; returns its result */
+
+void count_work(enum crypto_work w, uint64_t began, size_t bytes, int result);
 
 /* The cipher of `slot`, keyed for the set's object, key version and record kind (0 except for records). */
 int set_cipher(struct context_set *set, enum slot slot, uint32_t version, uint32_t kind, struct cipher **ret);

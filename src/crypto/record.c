@@ -127,15 +127,14 @@ int cryptor_seal_record(struct cryptor *c, uint64_t object, enum record_kind kin
 
 	if (len < RECORD_MIN || len > LONGEST_RECORD)
 		return -EINVAL;
-	r = cryptor_take(c, object, &rec.set);
+	r = cryptor_take(c, object, CRYPTO_SEAL_RECORD, len, &rec.set);
 	if (r < 0)
 		return r;
 	put_context(context, &rec);
 	memcpy(&rec.aad[1].iov_base, &aad, sizeof(aad)); /* an iovec has no const */
 	for (int i = 0; i < MOST_LAYERS && l[i].seal && r == 0; i++)
 		r = l[i].seal(&rec, plain);
-	cryptor_give_back(rec.set);
-	return r;
+	return cryptor_give_back(rec.set, r);
 }
 
 int cryptor_open_record(struct cryptor *c, uint64_t object, enum record_kind kind, uint32_t key_version,
@@ -159,7 +158,7 @@ int cryptor_open_record(struct cryptor *c, uint64_t object, enum record_kind kin
 		return -ENOMEM;
 	memcpy(copy, in, len);
 	rec.sealed = copy;
-	r = cryptor_take(c, object, &rec.set);
+	r = cryptor_take(c, object, CRYPTO_OPEN_RECORD, rec.len, &rec.set);
 	if (r < 0)
 		return r;
 	put_context(context, &rec);
@@ -167,6 +166,5 @@ int cryptor_open_record(struct cryptor *c, uint64_t object, enum record_kind kin
 	for (int i = MOST_LAYERS - 1; i >= 0 && r == 0; i--)
 		if (l[i].open)
 			r = l[i].open(&rec, plain);
-	cryptor_give_back(rec.set);
-	return r;
+	return cryptor_give_back(rec.set, r);
 }

@@ -24,8 +24,8 @@ static json_t *verb_status(struct connection *c, int *ret_result)
 	json_object_set_new(o, "failed", json_boolean(s.failed));
 	json_object_set_new(o, "recovered_chunks", json_integer((json_int_t)s.recovered_chunks));
 	json_object_set_new(o, "orphans_removed", json_integer((json_int_t)s.orphans_removed));
-	json_object_set_new(o, "dirty_pages", json_integer((json_int_t)s.dirty_pages));
-	json_object_set_new(o, "log_bytes", json_integer((json_int_t)s.log_bytes));
+	json_object_set_new(o, "dirty_pages", json_integer((json_int_t)s.store.dirty_pages));
+	json_object_set_new(o, "log_bytes", json_integer((json_int_t)s.store.log_bytes));
 	json_object_set_new(o, "objects_cached", json_integer((json_int_t)s.objects_cached));
 	*ret_result = 0;
 	return o;
@@ -85,6 +85,7 @@ static json_t *verb_audit(struct connection *c, int *ret_result)
 static const struct control_verb verbs[] = {
 	{ "status", verb_status, false },
 	{ "object", verb_object, false },
+	{ "stats", verb_stats, false },
 	{ "fsck", verb_fsck, false },
 	{ "audit", verb_audit, false },
 	{ "scope-create", verb_scope_create, true },

@@ -201,6 +201,7 @@ static void *run_ready(void *arg)
 		.state_dir = d->request->config->state_dir,
 		.read_only = d->fs_options.read_only,
 		.writeback = d->fs_options.writeback,
+		.mounted_at = time(NULL),
 	};
 	bool background = !d->request->foreground;
 	struct stat st;

@@ -56,6 +56,7 @@ const struct control_verb *control_find_verb(const char *name); /* NULL: none */
 control_answer verb_scope_create, verb_scope_enable, verb_scope_disable, verb_scope_assign, verb_scope_purge,
 	verb_reencrypt, verb_key_set, verb_key_rotate, verb_infrastructure_key_rotate, verb_key_lock, verb_key_unlock,
 	verb_key_provide, verb_key_recovery;
+control_answer verb_stats;                 /* control_stats.c */
 json_t *describe_volume(struct volume *v); /* as describe_descriptor, with the states of scopes; NULL: no memory */
 void control_send_line(void *arg, const char *line); /* `arg` is the connection */
 int control_write(int fd, const json_t *message);    /* one line */

@@ -32,6 +32,7 @@ struct fs {
 	bool writeback;
 	atomic_bool uses_uring;
 	atomic_uint_fast64_t changes;
+	struct timing_counter ops[FS_OP_COUNT];
 
 	pthread_t notifier; /* notify.c */
 	bool notifier_runs;
@@ -54,10 +55,19 @@ struct worker {
 };
 
 /* First thing in every operation. NULL: no memory for this thread, and ENOMEM has been replied. */
-struct fs *enter(fuse_req_t req, struct worker **ret_worker);
+struct fs *enter(fuse_req_t req, enum fs_op op, struct worker **ret_worker);
 /* For operations that need no buffer. */
-struct fs *enter_plain(fuse_req_t req);
-struct fs *enter_change(fuse_req_t req); /* likewise, and counts a change */
+struct fs *enter_plain(fuse_req_t req, enum fs_op op);
+struct fs *enter_change(fuse_req_t req, enum fs_op op); /* likewise, and counts a change */
+/* What a thread that hands an operation over to another gives it, which resumes it. */
+struct entered {
+	enum fs_op op;
+	uint64_t began;
+};
+struct entered entered_op(void);
+void resume_op(struct entered e);
+/* Just before the reply: the operation that this thread entered is over and counted. */
+void leave(fuse_req_t req, bool failed, size_t bytes);
 
 /* Replies; `r` is 0 or -errno of the volume layer. */
 void reply_result(fuse_req_t req, int r);
@@ -66,7 +76,10 @@ void reply_lookup(fuse_req_t req, struct fs *f, int r, const struct attr *a); /*
 void reply_create(fuse_req_t req, struct fs *f, int r, const struct attr *a, const struct fuse_file_info *fi);
 void reply_attr(fuse_req_t req, int r, const struct attr *a);
 void reply_statx(fuse_req_t req, int r, const struct attr *a);
-void reply_data(fuse_req_t req, ssize_t r, const char *data); /* `r` bytes, or -errno */
+void reply_data(fuse_req_t req, ssize_t r, const char *data);    /* `r` bytes, or -errno */
+int reply_listing(fuse_req_t req, const char *data, size_t len); /* -errno: it did not get there */
+void reply_target(fuse_req_t req, int r, const char *target);
+void reply_none(fuse_req_t req); /* to what has no reply */
 /* An xattr or the list of them: `size` is what the caller had room for, 0 asks for the length only. */
 void reply_xattr(fuse_req_t req, ssize_t r, const char *data, size_t size);
 void reply_written(fuse_req_t req, int r, size_t len);

@@ -18,6 +18,7 @@ struct notice {
 	uint64_t object, off;
 	int whence;
 	bool over_uring;
+	struct entered entered;
 };
 
 static void answer(struct fs *f, fuse_req_t req, uint64_t object, uint64_t off, int whence)
@@ -30,6 +31,8 @@ static void answer(struct fs *f, fuse_req_t req, uint64_t object, uint64_t off, 
 
 static void give_notice(struct fs *f, const struct notice *n, bool stop)
 {
+	if (n->req)
+		resume_op(n->entered);
 	if (stop) {
 		if (n->req && !n->over_uring) /* those of a ring went with it */
 			reply_result(n->req, -EIO);
@@ -112,8 +115,8 @@ void notifier_stop(struct fs *f)
 
 void op_lseek(fuse_req_t req, fuse_ino_t object, off_t off, int whence, struct fuse_file_info *fi)
 {
-	struct fs *f = enter_plain(req);
-	struct notice n = { NULL, req, object, (uint64_t)off, whence, fuse_req_is_uring(req) };
+	struct fs *f = enter_plain(req, FS_LSEEK);
+	struct notice n = { NULL, req, object, (uint64_t)off, whence, fuse_req_is_uring(req), entered_op() };
 
 	(void)fi;
 	if (!f->notifier_runs)

@@ -5,7 +5,7 @@
 
 void op_getattr(fuse_req_t req, fuse_ino_t object, struct fuse_file_info *fi)
 {
-	struct fs *f = enter_plain(req);
+	struct fs *f = enter_plain(req, FS_GETATTR);
 	struct attr a;
 
 	/* With a file in hand the kernel asks before it takes a write, never for stat. */
@@ -15,7 +15,7 @@ void op_getattr(fuse_req_t req, fuse_ino_t object, struct fuse_file_info *fi)
 /* Asked for what getattr does not tell: when the object was made. */
 void op_statx(fuse_req_t req, fuse_ino_t object, int flags, int mask, struct fuse_file_info *fi)
 {
-	struct fs *f = enter_plain(req);
+	struct fs *f = enter_plain(req, FS_GETATTR);
 	struct attr a;
 
 	(void)flags;
@@ -60,7 +60,7 @@ static unsigned attr_set_of(int to_set)
 
 void op_setattr(fuse_req_t req, fuse_ino_t object, struct stat *st, int to_set, struct fuse_file_info *fi)
 {
-	struct fs *f = enter_change(req);
+	struct fs *f = enter_change(req, FS_SETATTR);
 	struct attr a;
 	unsigned set;
 
@@ -76,20 +76,17 @@ void op_setattr(fuse_req_t req, fuse_ino_t object, struct stat *st, int to_set, 
 
 void op_readlink(fuse_req_t req, fuse_ino_t object)
 {
-	struct fs *f = enter_plain(req);
+	struct fs *f = enter_plain(req, FS_READLINK);
 	char target[VOLUME_SYMLINK_MAX + 1];
 	int r;
 
 	r = volume_readlink(f->volume, object, target, sizeof(target));
-	if (r < 0)
-		reply_result(req, r);
-	else
-		fuse_reply_readlink(req, target);
+	reply_target(req, r, target);
 }
 
 void op_statfs(fuse_req_t req, fuse_ino_t object)
 {
-	struct fs *f = enter_plain(req);
+	struct fs *f = enter_plain(req, FS_STATFS);
 	struct statvfs st;
 
 	(void)object;

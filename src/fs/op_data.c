@@ -20,7 +20,7 @@ static char *read_target(fuse_req_t req, struct worker *w, uint64_t off, size_t 
 void op_read(fuse_req_t req, fuse_ino_t object, size_t size, off_t off, struct fuse_file_info *fi)
 {
 	struct worker *w;
-	struct fs *f = enter(req, &w);
+	struct fs *f = enter(req, FS_READ, &w);
 	char *target;
 
 	(void)fi;
@@ -35,7 +35,7 @@ void op_read(fuse_req_t req, fuse_ino_t object, size_t size, off_t off, struct f
 
 void op_write(fuse_req_t req, fuse_ino_t object, const char *data, size_t size, off_t off, struct fuse_file_info *fi)
 {
-	struct fs *f = enter_change(req);
+	struct fs *f = enter_change(req, FS_WRITE);
 	bool written_back = fi->writepage;
 	enum kill_ids kill;
 
@@ -52,7 +52,7 @@ void op_write(fuse_req_t req, fuse_ino_t object, const char *data, size_t size, 
 
 void op_fallocate(fuse_req_t req, fuse_ino_t object, int mode, off_t off, off_t len, struct fuse_file_info *fi)
 {
-	struct fs *f = enter_change(req);
+	struct fs *f = enter_change(req, FS_FALLOCATE);
 
 	(void)fi;
 	/* With HANDLE_KILLPRIV_V2 the kernel leaves this to us, and says nothing of the caller's CAP_FSETID. */
@@ -63,7 +63,7 @@ void op_fallocate(fuse_req_t req, fuse_ino_t object, int mode, off_t off, off_t 
 /* For directories too. There is no cheaper fdatasync: what makes data durable, the log, makes everything durable. */
 void op_fsync(fuse_req_t req, fuse_ino_t object, int datasync, struct fuse_file_info *fi)
 {
-	struct fs *f = enter_plain(req);
+	struct fs *f = enter_plain(req, FS_FSYNC);
 
 	(void)datasync;
 	(void)fi;

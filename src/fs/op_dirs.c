@@ -53,7 +53,7 @@ static bool emit_entry(void *arg, const struct dirent_view *e)
 static void list(fuse_req_t req, uint64_t dir, size_t size, off_t cookie, bool want_attr)
 {
 	struct listing l = { .req = req };
-	struct fs *f = enter(req, &l.w);
+	struct fs *f = enter(req, FS_READDIR, &l.w);
 	int r;
 
 	if (!f)
@@ -63,7 +63,7 @@ static void list(fuse_req_t req, uint64_t dir, size_t size, off_t cookie, bool w
 	/* What was found before an error is delivered first; the error comes again with the next request. */
 	if (r < 0 && l.used == 0)
 		reply_result(req, r);
-	else if (fuse_reply_buf(req, l.w->reply, l.used) < 0)
+	else if (reply_listing(req, l.w->reply, l.used) < 0)
 		for (size_t i = 0; i < l.count; i++)
 			volume_forget(f->volume, l.w->entries[i], 1);
 }

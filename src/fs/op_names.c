@@ -5,7 +5,7 @@
 
 void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
-	struct fs *f = enter_plain(req);
+	struct fs *f = enter_plain(req, FS_LOOKUP);
 	struct attr a;
 
 	reply_lookup(req, f, volume_lookup(f->volume, parent, name, &a), &a);
@@ -13,24 +13,24 @@ void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 
 void op_forget(fuse_req_t req, fuse_ino_t object, uint64_t count)
 {
-	struct fs *f = enter_plain(req);
+	struct fs *f = enter_plain(req, FS_FORGET);
 
 	volume_forget(f->volume, object, count);
-	fuse_reply_none(req);
+	reply_none(req);
 }
 
 void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forgets)
 {
-	struct fs *f = enter_plain(req);
+	struct fs *f = enter_plain(req, FS_FORGET);
 
 	for (size_t i = 0; i < count; i++)
 		volume_forget(f->volume, forgets[i].ino, forgets[i].nlookup);
-	fuse_reply_none(req);
+	reply_none(req);
 }
 
 static void make(fuse_req_t req, uint64_t parent, const char *name, mode_t mode, dev_t rdev, const char *target)
 {
-	struct fs *f = enter_change(req);
+	struct fs *f = enter_change(req, FS_MAKE);
 	struct caller c = caller_of(req);
 	struct attr a;
 
@@ -54,7 +54,7 @@ void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const cha
 
 void op_tmpfile(fuse_req_t req, fuse_ino_t parent, mode_t mode, struct fuse_file_info *fi)
 {
-	struct fs *f = enter_change(req);
+	struct fs *f = enter_change(req, FS_MAKE);
 	struct caller c = caller_of(req);
 	struct attr a;
 
@@ -65,7 +65,7 @@ void op_tmpfile(fuse_req_t req, fuse_ino_t parent, mode_t mode, struct fuse_file
 
 void op_link(fuse_req_t req, fuse_ino_t object, fuse_ino_t parent, const char *name)
 {
-	struct fs *f = enter_change(req);
+	struct fs *f = enter_change(req, FS_LINK);
 	struct attr a;
 
 	reply_entry(req, f, volume_link(f->volume, object, parent, name, &a), &a);
@@ -73,14 +73,14 @@ void op_link(fuse_req_t req, fuse_ino_t object, fuse_ino_t parent, const char *n
 
 void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
-	struct fs *f = enter_change(req);
+	struct fs *f = enter_change(req, FS_UNLINK);
 
 	reply_result(req, volume_unlink(f->volume, parent, name));
 }
 
 void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
-	struct fs *f = enter_change(req);
+	struct fs *f = enter_change(req, FS_RMDIR);
 
 	reply_result(req, volume_rmdir(f->volume, parent, name));
 }
@@ -88,7 +88,7 @@ void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t new_parent, const char *new_name,
 	       unsigned flags)
 {
-	struct fs *f = enter_change(req);
+	struct fs *f = enter_change(req, FS_RENAME);
 
 	reply_result(req, volume_rename(f->volume, parent, name, new_parent, new_name, flags));
 }

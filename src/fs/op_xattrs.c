@@ -7,7 +7,7 @@
 void op_getxattr(fuse_req_t req, fuse_ino_t object, const char *name, size_t size)
 {
 	struct worker *w;
-	struct fs *f = enter(req, &w);
+	struct fs *f = enter(req, FS_GETXATTR, &w);
 	size_t room = size < REPLY_ROOM ? size : REPLY_ROOM;
 	ssize_t r;
 
@@ -23,7 +23,7 @@ void op_getxattr(fuse_req_t req, fuse_ino_t object, const char *name, size_t siz
 void op_listxattr(fuse_req_t req, fuse_ino_t object, size_t size)
 {
 	struct worker *w;
-	struct fs *f = enter(req, &w);
+	struct fs *f = enter(req, FS_LISTXATTR, &w);
 	size_t room = size < REPLY_ROOM ? size : REPLY_ROOM;
 
 	if (!f)
@@ -47,7 +47,7 @@ static bool acl_kills_sgid(fuse_req_t req, struct volume *v, uint64_t object, co
 
 void op_setxattr(fuse_req_t req, fuse_ino_t object, const char *name, const char *value, size_t size, int flags)
 {
-	struct fs *f = enter_change(req);
+	struct fs *f = enter_change(req, FS_SETXATTR);
 	int r;
 
 	if (virtual_is_name(name))
@@ -60,7 +60,7 @@ void op_setxattr(fuse_req_t req, fuse_ino_t object, const char *name, const char
 
 void op_removexattr(fuse_req_t req, fuse_ino_t object, const char *name)
 {
-	struct fs *f = enter_change(req);
+	struct fs *f = enter_change(req, FS_REMOVEXATTR);
 
 	reply_result(req, virtual_is_name(name) ? -EPERM : volume_removexattr(f->volume, object, name));
 }

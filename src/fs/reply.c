@@ -48,19 +48,35 @@ void fill_entry(struct fuse_entry_param *e, const struct attr *a)
 	};
 }
 
+/* Counts the operation, and replies if it failed: then there is nothing more to reply. */
+static bool failed(fuse_req_t req, ssize_t r, size_t bytes)
+{
+	bool expected = r == -ENODATA || r == -ENXIO; /* no such attribute; no data from there on */
+
+	leave(req, r < 0 && !expected, bytes);
+	if (r < 0)
+		fuse_reply_err(req, error_for_kernel((int)r));
+	return r < 0;
+}
+
 void reply_result(fuse_req_t req, int r)
 {
-	fuse_reply_err(req, r < 0 ? error_for_kernel(r) : 0);
+	if (!failed(req, r, 0))
+		fuse_reply_err(req, 0);
+}
+
+void reply_none(fuse_req_t req)
+{
+	leave(req, false, 0);
+	fuse_reply_none(req);
 }
 
 void reply_entry(fuse_req_t req, struct fs *f, int r, const struct attr *a)
 {
 	struct fuse_entry_param e;
 
-	if (r < 0) {
-		reply_result(req, r);
+	if (failed(req, r, 0))
 		return;
-	}
 	fill_entry(&e, a);
 	if (fuse_reply_entry(req, &e) < 0)
 		volume_forget(f->volume, a->st.st_ino, 1);
@@ -70,20 +86,18 @@ void reply_lookup(fuse_req_t req, struct fs *f, int r, const struct attr *a)
 {
 	struct fuse_entry_param none = { .entry_timeout = VALID_SECONDS };
 
-	if (r == -ENOENT)
-		fuse_reply_entry(req, &none);
-	else
+	if (r != -ENOENT)
 		reply_entry(req, f, r, a);
+	else if (!failed(req, 0, 0))
+		fuse_reply_entry(req, &none);
 }
 
 void reply_create(fuse_req_t req, struct fs *f, int r, const struct attr *a, const struct fuse_file_info *fi)
 {
 	struct fuse_entry_param e;
 
-	if (r < 0) {
-		reply_result(req, r);
+	if (failed(req, r, 0))
 		return;
-	}
 	fill_entry(&e, a);
 	if (fuse_reply_create(req, &e, fi) < 0)
 		volume_forget(f->volume, a->st.st_ino, 1);
@@ -91,9 +105,7 @@ void reply_create(fuse_req_t req, struct fs *f, int r, const struct attr *a, con
 
 void reply_attr(fuse_req_t req, int r, const struct attr *a)
 {
-	if (r < 0)
-		reply_result(req, r);
-	else
+	if (!failed(req, r, 0))
 		fuse_reply_attr(req, &a->st, VALID_SECONDS);
 }
 
@@ -104,10 +116,8 @@ static struct statx_timestamp statx_time(struct timespec t)
 
 void reply_statx(fuse_req_t req, int r, const struct attr *a)
 {
-	if (r < 0) {
-		reply_result(req, r);
+	if (failed(req, r, 0))
 		return;
-	}
 	struct statx x = {
 		.stx_mask = STATX_BASIC_STATS | STATX_BTIME,
 		.stx_ino = a->st.st_ino,
@@ -131,44 +141,48 @@ void reply_statx(fuse_req_t req, int r, const struct attr *a)
 
 void reply_data(fuse_req_t req, ssize_t r, const char *data)
 {
-	if (r < 0)
-		reply_result(req, (int)r);
-	else
+	if (!failed(req, r, r < 0 ? 0 : (size_t)r))
 		fuse_reply_buf(req, data, (size_t)r);
+}
+
+int reply_listing(fuse_req_t req, const char *data, size_t len)
+{
+	leave(req, false, 0);
+	return fuse_reply_buf(req, data, len);
+}
+
+void reply_target(fuse_req_t req, int r, const char *target)
+{
+	if (!failed(req, r, 0))
+		fuse_reply_readlink(req, target);
 }
 
 void reply_xattr(fuse_req_t req, ssize_t r, const char *data, size_t size)
 {
-	if (r < 0)
-		reply_result(req, (int)r);
-	else if (size == 0)
+	if (r > 0 && size > 0 && (size_t)r > size)
+		r = -ERANGE;
+	if (failed(req, r, 0))
+		return;
+	if (size == 0)
 		fuse_reply_xattr(req, (size_t)r);
-	else if ((size_t)r > size)
-		reply_result(req, -ERANGE);
 	else
 		fuse_reply_buf(req, data, (size_t)r);
 }
 
 void reply_written(fuse_req_t req, int r, size_t len)
 {
-	if (r < 0)
-		reply_result(req, r);
-	else
+	if (!failed(req, r, r < 0 ? 0 : len))
 		fuse_reply_write(req, len);
 }
 
 void reply_offset(fuse_req_t req, int r, uint64_t off)
 {
-	if (r < 0)
-		reply_result(req, r);
-	else
+	if (!failed(req, r, 0))
 		fuse_reply_lseek(req, (off_t)off);
 }
 
 void reply_statfs(fuse_req_t req, int r, const struct statvfs *st)
 {
-	if (r < 0)
-		reply_result(req, r);
-	else
+	if (!failed(req, r, 0))
 		fuse_reply_statfs(req, st);
 }

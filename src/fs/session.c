@@ -312,6 +312,26 @@ uint64_t fs_changes(const struct fs *f)
 	return atomic_load_explicit(&f->changes, memory_order_relaxed);
 }
 
+const char *fs_op_name(enum fs_op op)
+{
+	static const char *const names[] = {
+		[FS_LOOKUP] = "lookup",       [FS_FORGET] = "forget",     [FS_GETATTR] = "getattr",
+		[FS_SETATTR] = "setattr",     [FS_READLINK] = "readlink", [FS_MAKE] = "make",
+		[FS_LINK] = "link",           [FS_UNLINK] = "unlink",     [FS_RMDIR] = "rmdir",
+		[FS_RENAME] = "rename",       [FS_READ] = "read",         [FS_WRITE] = "write",
+		[FS_FALLOCATE] = "fallocate", [FS_LSEEK] = "lseek",       [FS_FSYNC] = "fsync",
+		[FS_READDIR] = "readdir",     [FS_STATFS] = "statfs",     [FS_GETXATTR] = "getxattr",
+		[FS_LISTXATTR] = "listxattr", [FS_SETXATTR] = "setxattr", [FS_REMOVEXATTR] = "removexattr",
+	};
+
+	return names[op];
+}
+
+void fs_op_times(struct fs *f, enum fs_op op, struct timing *ret)
+{
+	timing_read(&f->ops[op], ret);
+}
+
 const char *fs_transport(const struct fs *f)
 {
 	return atomic_load_explicit(&f->uses_uring, memory_order_relaxed) ? "io_uring" : "/dev/fuse";

@@ -1,4 +1,4 @@
-/* What each thread that answers requests has: its reply buffer. */
+/* What each thread that answers requests has: its reply buffer, and when it began. */
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -11,6 +11,7 @@ static pthread_once_t worker_once = PTHREAD_ONCE_INIT;
 static bool worker_key_made;
 static _Thread_local struct worker *current;
 static _Thread_local bool seen;
+static _Thread_local struct entered under_way;
 
 static void worker_free(void *arg)
 {
@@ -46,9 +47,11 @@ fail:
 	return NULL;
 }
 
-struct fs *enter_plain(fuse_req_t req)
+struct fs *enter_plain(fuse_req_t req, enum fs_op op)
 {
 	struct fs *f = fuse_req_userdata(req);
+
+	under_way = (struct entered){ op, clock_ns() };
 
 	if (!seen) {
 		seen = true;
@@ -62,17 +65,17 @@ struct fs *enter_plain(fuse_req_t req)
 	return f;
 }
 
-struct fs *enter_change(fuse_req_t req)
+struct fs *enter_change(fuse_req_t req, enum fs_op op)
 {
-	struct fs *f = enter_plain(req);
+	struct fs *f = enter_plain(req, op);
 
 	atomic_fetch_add_explicit(&f->changes, 1, memory_order_relaxed);
 	return f;
 }
 
-struct fs *enter(fuse_req_t req, struct worker **ret_worker)
+struct fs *enter(fuse_req_t req, enum fs_op op, struct worker **ret_worker)
 {
-	struct fs *f = enter_plain(req);
+	struct fs *f = enter_plain(req, op);
 
 	if (!current)
 		current = worker_new();
@@ -82,6 +85,23 @@ struct fs *enter(fuse_req_t req, struct worker **ret_worker)
 	}
 	*ret_worker = current;
 	return f;
+}
+
+struct entered entered_op(void)
+{
+	return under_way;
+}
+
+void resume_op(struct entered e)
+{
+	under_way = e;
+}
+
+void leave(fuse_req_t req, bool failed, size_t bytes)
+{
+	struct fs *f = fuse_req_userdata(req);
+
+	timing_add(&f->ops[under_way.op], clock_ns() - under_way.began, bytes, failed);
 }
 
 struct caller caller_of(fuse_req_t req)

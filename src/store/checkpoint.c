@@ -434,6 +434,7 @@ int store_checkpoint(struct store *s)
 	pthread_rwlock_unlock(&s->overlay_lock);
 	s->oldest = s->current->number;
 	s->checkpoints++;
+	s->home_pages += done->page_count;
 	prune_released(s);
 	pthread_cond_broadcast(&s->room);
 	pthread_mutex_unlock(&s->log_lock);

@@ -238,11 +238,15 @@ struct store {
 	struct map released;           /* object -> (void *)(generation of its last release) */
 	uint64_t space, space_pending; /* bytes free below, at the last look; accepted since */
 	unsigned waiting;              /* threads that wait for an attempt to write home to end */
-	uint64_t checkpoints, syncs;
+	uint64_t checkpoints, syncs, home_pages, waits;
 	uint64_t attempts;   /* checkpoints that were tried, with success or without */
 	bool gave_back;      /* something was removed since the last attempt began: another one may find room */
 	bool giving_back;    /* the attempt under way may */
 	uint64_t space_seen; /* when `space` was looked at; milliseconds */
+
+	/* What happened, see store_counters. */
+	atomic_uint_fast64_t read_memory, read_home;
+	struct timing_counter append_times, sync_log_times, sync_home_times;
 
 	pthread_rwlock_t overlay_lock;
 	struct generation *current, *frozen; /* frozen: being written home, NULL otherwise */

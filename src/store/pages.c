@@ -78,7 +78,14 @@ int store_read(struct store *s, uint64_t object, uint64_t page, unsigned count, 
 		uint8_t *out = buf + (size_t)done * BLOCK_SIZE;
 
 		memset(have, 0, n);
-		if (read_overlay(s, object, page + done, n, out, have, &r) == 0) {
+
+		unsigned found = read_overlay(s, object, page + done, n, out, have, &r);
+
+		if (found)
+			atomic_fetch_add_explicit(&s->read_memory, found, memory_order_relaxed);
+		if (found < n)
+			atomic_fetch_add_explicit(&s->read_home, n - found, memory_order_relaxed);
+		if (found == 0) {
 			r = read_home(s, object, page + done, n, out);
 		} else {
 			for (unsigned i = 0, end; r == 0 && i < n; i = end) {
@@ -286,5 +293,12 @@ void store_counters(struct store *s, struct store_counters *ret)
 		.log_bytes = s->current->log_used,
 		.checkpoints = s->checkpoints,
 		.syncs = s->syncs,
+		.home_pages = s->home_pages,
+		.waits = s->waits,
+		.read_memory = s->read_memory,
+		.read_home = s->read_home,
 	};
+	timing_read(&s->append_times, &ret->append);
+	timing_read(&s->sync_log_times, &ret->sync_log);
+	timing_read(&s->sync_home_times, &ret->sync_home);
 }

@@ -26,10 +26,13 @@ int store_sync_home(struct store *s, int fd, int (*sync)(int fd))
 	LOCK_SCOPE(&s->home_sync_lock);
 	if (s->failed)
 		return -EIO;
-	if (sync(fd) == 0)
-		return 0;
-	int r = -errno;
 
+	uint64_t began = clock_ns();
+	int r = sync(fd) < 0 ? -errno : 0;
+
+	timing_add(&s->sync_home_times, clock_ns() - began, 0, r < 0);
+	if (r == 0)
+		return 0;
 	pthread_rwlock_rdlock(&s->overlay_lock);
 	bool rewritable = !atomic_load(&s->writing_home) && !any_unsynced(s->current) && !any_unsynced(s->frozen);
 
@@ -57,9 +60,12 @@ int store_sync_log(struct store *s, uint64_t seq)
 	s->syncs++;
 	log_write_ahead(&s->log, s->current->log_used);
 	pthread_mutex_unlock(&s->log_lock);
-	if (fdatasync(fd) < 0) {
-		int r = -errno;
 
+	uint64_t began = clock_ns();
+	int r = fdatasync(fd) < 0 ? -errno : 0;
+
+	timing_add(&s->sync_log_times, clock_ns() - began, 0, r < 0);
+	if (r < 0) {
 		store_fail(s, "syncing the log", r);
 		return -EIO;
 	}

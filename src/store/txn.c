@@ -73,6 +73,7 @@ static void want_checkpoint(struct store *s)
 static void wait_for_attempt(struct store *s, uint64_t attempts)
 {
 	s->waiting++;
+	s->waits++;
 	while (s->attempts == attempts && !s->failed)
 		pthread_cond_wait(&s->room, &s->log_lock);
 	s->waiting--;
@@ -296,9 +297,13 @@ static int append_and_apply(struct store *s, const uint8_t *frames, size_t frame
 	int r = 0;
 
 	if (s->mode == STORE_ACTIVE) {
+		size_t before = s->current->log_used;
+		uint64_t began = clock_ns();
+
 		payload.segment = s->log.current;
 		r = log_append(&s->log, s->current->number, &s->current->log_used, seq, frames, frames_len, pieces,
 			       count);
+		timing_add(&s->append_times, clock_ns() - began, s->current->log_used - before, r < 0);
 	}
 	if (r < 0)
 		return r;

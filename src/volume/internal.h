@@ -359,6 +359,7 @@ struct volume {
 	struct map objects; /* number -> struct object */
 	struct object *lru_head, *lru_tail;
 	size_t cached, bytes;
+	atomic_uint_fast64_t object_hits, object_misses, page_hits, page_misses;
 	struct map lookups; /* number -> (void *)count, of references held by volume_forget's caller */
 	struct map orphans; /* number -> (void *)1: no name, still referred to */
 	struct object *lazy;

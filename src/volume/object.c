@@ -121,6 +121,7 @@ static int get(struct volume *v, uint64_t number, bool to_flush, struct object *
 	bool loaded = o->m && !o->removed;
 
 	pthread_rwlock_unlock(&o->lock);
+	atomic_fetch_add_explicit(loaded ? &v->object_hits : &v->object_misses, 1, memory_order_relaxed);
 	if (!loaded)
 		r = load(v, o);
 	if (r == 0 && o->flushing && !to_flush)

@@ -39,6 +39,7 @@ static int load_page(struct volume *v, struct object *o, unsigned level, uint64_
 	if (kept)
 		memcpy(out, kept, BLOCK_SIZE);
 	pthread_mutex_unlock(&o->page_lock);
+	atomic_fetch_add_explicit(kept ? &v->page_hits : &v->page_misses, 1, memory_order_relaxed);
 	if (kept)
 		return 0;
 

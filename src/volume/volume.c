@@ -598,11 +598,15 @@ void volume_status(struct volume *v, struct volume_status *ret)
 	*ret = (struct volume_status){
 		.recovered_chunks = v->recovered_chunks,
 		.orphans_removed = v->orphans_removed,
-		.dirty_pages = c.dirty_pages,
-		.log_bytes = c.log_bytes,
 		.objects_cached = v->cached,
+		.bytes_cached = v->bytes,
+		.object_hits = v->object_hits,
+		.object_misses = v->object_misses,
+		.page_hits = v->page_hits,
+		.page_misses = v->page_misses,
 		.read_only = v->read_only,
 		.failed = store_failed(v->store),
+		.store = c,
 	};
 }
 

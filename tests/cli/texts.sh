@@ -37,7 +37,7 @@ text version --version
 text unknown-command frobnicate
 text unknown-option create --frobnicate b
 text missing-argument mount b
-for command in create mount umount status scope key reencrypt fsck audit; do
+for command in create mount umount status stats scope key reencrypt fsck audit; do
 	text "help-$command" "$command" --help
 done
 
@@ -79,6 +79,7 @@ text status-file status mnt/.
 text status-object status mnt/f
 text status-object-json status mnt/f --json
 text fsck-live fsck mnt
+text stats-both stats mnt --json --prometheus
 text scope-create scope create mnt team --key "file://$TEST_TMP/key"
 text scope-again scope create mnt team
 text scope-name scope create mnt 'a team'
