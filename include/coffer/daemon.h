@@ -14,6 +14,7 @@
 #include <coffer/exit.h>
 #include <coffer/fs.h>
 #include <coffer/key.h>
+#include <coffer/util.h>
 
 /* ---- settings: the defaults, overridden by the configuration file, by the environment, by options ---- */
 struct config {
@@ -26,6 +27,7 @@ struct config {
 	bool writeback, allow_other;
 	enum fs_uring uring;
 	bool confine;
+	enum log_level log_level; /* of the daemon */
 	struct key_settings keys;
 };
 /* `file` and `state_dir`: from --config and --state-dir, or NULL. A file that was named must be there. -EINVAL: bad setting. */

@@ -63,7 +63,9 @@ int make_dirs(const char *path, mode_t mode);         /* like mkdir -p, `mode` f
 void hex_encode(const uint8_t *in, size_t len, char *out /* 2*len+1 */);
 int hex_decode(const char *text, size_t text_len, uint8_t *out, size_t out_size, size_t *ret_len); /* -EINVAL */
 
-/* ---- logging: one line an event, to stderr or syslog. Levels are syslog's ---- */
+/* ---- logging: one line an event, to stderr or syslog. Levels are syslog's:
+ * errors: something that was asked for failed, or something stored is damaged; warnings: it works, but wants looking after;
+ * notices: what an administrator did or would want to know of, such as mounts and locked scopes; infos: the rest ---- */
 enum log_level {
 	LOG_LEVEL_ERROR = 3,
 	LOG_LEVEL_WARNING = 4,
@@ -73,7 +75,11 @@ enum log_level {
 };
 void log_to_syslog(bool on); /* default: stderr */
 void log_set_level(enum log_level max);
-/* Passes what this thread logs on, too, without its level; NULL: no more. */
+/* Leaves out what is too much of the same, and says so: lines of one kind, as their format tells it, beyond LOG_BURST in LOG_WINDOW
+ * milliseconds. For a process that runs for long; switched off again, it says what was left out at last. */
+enum { LOG_BURST = 20, LOG_WINDOW = 10000 };
+void log_cut_short(bool on);
+/* Passes what this thread logs on, too, without its level, and whatever is left out of the log; NULL: no more. */
 void log_tap(void (*call)(void *arg, const char *line), void *arg);
 void log_mute(bool on); /* this thread's errors: of what is tried again and again, and fails as it did before */
 void log_line(enum log_level level, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

@@ -82,6 +82,28 @@ static int set_uring(const config_setting_t *s, enum fs_uring *ret)
 	return 0;
 }
 
+static int set_log_level(const config_setting_t *s, enum log_level *ret)
+{
+	static const struct {
+		const char *name;
+		enum log_level level;
+	} levels[] = {
+		{ "error", LOG_LEVEL_ERROR },
+		{ "warning", LOG_LEVEL_WARNING },
+		{ "notice", LOG_LEVEL_NOTICE },
+		{ "info", LOG_LEVEL_INFO },
+	};
+	const char *v = config_setting_get_string(s);
+
+	for (size_t i = 0; v && i < sizeof(levels) / sizeof(levels[0]); i++) {
+		if (strcmp(v, levels[i].name) == 0) {
+			*ret = levels[i].level;
+			return 0;
+		}
+	}
+	return bad_setting(s, "\"error\", \"warning\", \"notice\" or \"info\"");
+}
+
 /* `unit` is what the setting counts. */
 static int set_number(const config_setting_t *s, int min, int max, const char *unit, unsigned *ret)
 {
@@ -155,6 +177,8 @@ static int apply(struct config *c, const config_setting_t *s)
 		return set_bool(s, &c->confine);
 	if (strcmp(name, "uring") == 0)
 		return set_uring(s, &c->uring);
+	if (strcmp(name, "log_level") == 0)
+		return set_log_level(s, &c->log_level);
 	return unknown_setting(s, c->file);
 }
 
@@ -197,6 +221,7 @@ int config_load(struct config *c, const char *file, const char *state_dir)
 		.allow_other = geteuid() == 0,
 		.uring = FS_URING_AUTO,
 		.confine = true,
+		.log_level = LOG_LEVEL_INFO,
 		.keys.kmip_timeout = 10,
 	};
 	if (!file)

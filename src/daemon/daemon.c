@@ -331,6 +331,7 @@ static enum exit_code stop(struct daemon *d, enum exit_code code)
 	helper_end(&d->helper);
 	if (d->backing_fd >= 0)
 		close(d->backing_fd);
+	log_cut_short(false);
 	control_free(d->control, r); /* who hears that it is over may take the backing directory's file system away */
 	return code;
 }
@@ -356,6 +357,8 @@ static enum exit_code run(struct daemon *d)
 	sigset_t set;
 	int r;
 
+	log_set_level(d->request->config->log_level);
+	log_cut_short(true);
 	stopping_signals(&set);
 	pthread_sigmask(SIG_BLOCK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN);

@@ -7,13 +7,28 @@
 
 #include "coffer/util.h"
 
-enum { LINE_MAX_BYTES = 1024 }; /* longer lines are cut */
+enum {
+	LINE_MAX_BYTES = 1024, /* longer lines are cut */
+	KINDS = 64,            /* of lines that are told apart */
+};
 
 static atomic_bool to_syslog;
 static _Thread_local bool muted;
 static _Thread_local void (*tap)(void *arg, const char *line);
 static _Thread_local void *tap_arg;
 static atomic_int max_level = LOG_LEVEL_INFO;
+
+/* What came of one kind of lines since `since`. */
+struct kind {
+	const char *fmt; /* NULL: no kind yet */
+	enum log_level level;
+	int64_t since; /* milliseconds */
+	unsigned count;
+	char last[LINE_MAX_BYTES]; /* that was left out */
+};
+static atomic_bool limited;
+static pthread_mutex_t limit_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct kind kinds[KINDS]; /* limit_lock */
 
 static const char *level_name(enum log_level level)
 {
@@ -66,32 +81,88 @@ static void mask_control_characters(char *text)
 			*text = '?';
 }
 
+static void put_line(enum log_level level, const char *line, const char *tail)
+{
+	char whole[LINE_MAX_BYTES + 128];
+	int len;
+
+	if (to_syslog) {
+		syslog((int)level, "%s%s", line, tail);
+		return;
+	}
+	len = snprintf(whole, sizeof(whole), "coffer: %s: %s%s\n", level_name(level), line, tail);
+	(void)!write(STDERR_FILENO, whole, (size_t)len); /* nowhere to tell */
+}
+
+/* limit_lock is held. */
+static void say_left_out(struct kind *k)
+{
+	char head[64];
+
+	if (k->fmt && k->count > LOG_BURST) {
+		snprintf(head, sizeof(head), "%u lines were left out, the last: ", k->count - LOG_BURST);
+		memmove(k->last + strlen(head), k->last, sizeof(k->last) - strlen(head));
+		memcpy(k->last, head, strlen(head));
+		k->last[sizeof(k->last) - 1] = 0;
+		put_line(k->level, k->last, "");
+	}
+	k->fmt = NULL;
+}
+
+/* Whether a line of this kind may be said. The last that may has a tail that tells of it. */
+static bool admit(enum log_level level, const char *fmt, const char *line, const char **ret_tail)
+{
+	LOCK_SCOPE(&limit_lock);
+	int64_t now = clock_ms();
+	struct kind *found = NULL, *unused = NULL;
+
+	for (struct kind *k = kinds; k < kinds + KINDS; k++) {
+		if (k->fmt && now - k->since >= LOG_WINDOW)
+			say_left_out(k);
+		if (k->fmt == fmt)
+			found = k;
+		else if (!k->fmt)
+			unused = k;
+	}
+	if (!found) {
+		found = unused;
+		if (!found) /* of too many kinds at once for much of one */
+			return true;
+		*found = (struct kind){ .fmt = fmt, .level = level, .since = now };
+	}
+	if (++found->count <= LOG_BURST) {
+		*ret_tail = found->count == LOG_BURST ? " (more lines like this are left out for some seconds)" : "";
+		return true;
+	}
+	strcpy(found->last, line);
+	return false;
+}
+
+void log_cut_short(bool on)
+{
+	LOCK_SCOPE(&limit_lock);
+	limited = on;
+	for (struct kind *k = kinds; !on && k < kinds + KINDS; k++)
+		say_left_out(k);
+}
+
 void log_line(enum log_level level, const char *fmt, ...)
 {
 	int saved_errno = errno;
 	char line[LINE_MAX_BYTES];
-	size_t head = 0;
-	size_t len;
+	const char *tail = "";
 	va_list args;
 
-	if ((int)level > max_level || (muted && level <= LOG_LEVEL_ERROR))
+	if (muted && level <= LOG_LEVEL_ERROR)
 		return;
-	if (!to_syslog)
-		head = (size_t)snprintf(line, sizeof(line), "coffer: %s: ", level_name(level));
 	va_start(args, fmt);
-	errno = saved_errno; /* for %m */
-	if (vsnprintf(line + head, sizeof(line) - head - 1, fmt, args) < 0)
-		line[head] = '\0';
+	if (vsnprintf(line, sizeof(line), fmt, args) < 0)
+		line[0] = 0;
 	va_end(args);
-	mask_control_characters(line + head);
+	mask_control_characters(line);
 	if (tap)
-		tap(tap_arg, line + head);
-	if (to_syslog) {
-		syslog((int)level, "%s", line);
-	} else {
-		len = strlen(line);
-		line[len] = '\n';
-		(void)!write(STDERR_FILENO, line, len + 1); /* nowhere to tell */
-	}
+		tap(tap_arg, line);
+	if ((int)level <= max_level && (!limited || admit(level, fmt, line, &tail)))
+		put_line(level, line, tail);
 	errno = saved_errno;
 }

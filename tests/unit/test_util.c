@@ -376,3 +376,48 @@ Test(log, syslog_instead_of_stderr)
 	log_error("back");
 	cr_assert_gt(read(fds[0], line, sizeof(line)), 0);
 }
+
+static unsigned lines_in(int fd, char *last, size_t size)
+{
+	char text[1 << 16];
+	ssize_t n = read(fd, text, sizeof(text) - 1);
+	unsigned lines = 0;
+
+	for (char *line = text, *end; n > 0 && (end = memchr(line, '\n', (size_t)(text + n - line))); line = end + 1) {
+		snprintf(last, size, "%.*s", (int)(end - line), line);
+		lines++;
+	}
+	return lines;
+}
+
+static void tapped(void *arg, const char *line)
+{
+	(void)line;
+	++*(unsigned *)arg;
+}
+
+Test(log, too_much_of_the_same_is_counted)
+{
+	unsigned heard = 0;
+	char last[2048];
+	int fds[2];
+
+	log_into(fds);
+	log_cut_short(true);
+	log_tap(tapped, &heard);
+	for (int i = 1; i <= 100; i++)
+		log_error("block %d is damaged", i);
+	log_tap(NULL, NULL);
+	cr_assert_eq(heard, 100, "who asked hears of everything");
+	cr_assert_eq(lines_in(fds[0], last, sizeof(last)), LOG_BURST);
+	cr_assert_str_eq(last,
+			 "coffer: error: block 20 is damaged (more lines like this are left out for some seconds)");
+	log_warning("something else");
+	cr_assert_eq(lines_in(fds[0], last, sizeof(last)), 1);
+	log_cut_short(false);
+	cr_assert_eq(lines_in(fds[0], last, sizeof(last)), 1);
+	cr_assert_str_eq(last, "coffer: error: 80 lines were left out, the last: block 100 is damaged");
+	for (int i = 1; i <= 100; i++)
+		log_error("block %d is damaged", i);
+	cr_assert_eq(lines_in(fds[0], last, sizeof(last)), 100);
+}
