@@ -13,6 +13,7 @@ usr/local/share/man/man1/coffer.1
 usr/local/share/man/man5/coffer-volume.5
 usr/local/share/man/man5/coffer.conf.5
 usr/local/share/man/man8/mount.coffer.8
+usr/local/share/man/man8/mount.fuse.coffer.8
 usr/local/share/zsh/site-functions/_coffer
 usr/sbin/mount.coffer
 usr/sbin/mount.fuse.coffer" "$(cd "$dest" && find . ! -type d -printf '%P\n' | LC_ALL=C sort)" "what is installed"
