@@ -45,7 +45,7 @@ struct scope_entry {
 	enum suite suite;
 	uint32_t reencrypt_rate; /* MiB/s that rewriting under the current DEK may take; 0: as much as there is */
 	bool look_for_lost;      /* when it is next opened: directories that its objects are in may have been purged */
-	bool disabled; /* by an administrator: its keys are not used until it is enabled */
+	bool disabled;           /* by an administrator: its keys are not used until it is enabled */
 	int64_t created;
 	int64_t rotated;               /* when the KEK was last changed for another key or version */
 	struct wrapped_key volume_key; /* under this scope's KEK */

@@ -136,7 +136,8 @@ bool store_failed(const struct store *s);
 bool store_read_only(const struct store *s);
 /* Numbers of the objects from `first` up to `end` that are there when it begins, at home or in memory, in no order, and perhaps of
  * some that are not any more. `call` returns nonzero to stop. */
-int store_each_object(struct store *s, uint64_t first, uint64_t end, int (*call)(void *arg, uint64_t object), void *arg);
+int store_each_object(struct store *s, uint64_t first, uint64_t end, int (*call)(void *arg, uint64_t object),
+		      void *arg);
 
 struct store_counters {
 	uint64_t dirty_pages, log_bytes; /* at present: pages not yet home, bytes in the log's current segment */

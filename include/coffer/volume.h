@@ -152,7 +152,8 @@ void volume_status(struct volume *v, struct volume_status *ret);
 void volume_id(const struct volume *v, uint8_t out[static VOLUME_ID_SIZE]); /* the same for ever */
 struct audit *volume_audit(const struct volume *v);                         /* NULL: nothing is recorded */
 /* Of an object whose scope is locked, what stands in clear in its header. */
-int volume_describe(struct volume *v, uint64_t object, uint32_t *ret_scope, uint32_t *ret_dek_version, bool *ret_locked);
+int volume_describe(struct volume *v, uint64_t object, uint32_t *ret_scope, uint32_t *ret_dek_version,
+		    bool *ret_locked);
 
 /* ---- checking ---- */
 typedef void fsck_report(void *arg, const char *line);

@@ -94,7 +94,9 @@ static int expect_host(SSL *ssl, const char *host)
 	if (inet_pton(AF_INET, host, address) == 1 || inet_pton(AF_INET6, host, address) == 1)
 		return X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl), host);
 	SSL_set_hostflags(ssl, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
-	return SSL_set1_host(ssl, host) && SSL_set_tlsext_host_name(ssl, host);
+	/* The macro SSL_set_tlsext_host_name casts away that the name is not written to, which clang minds. */
+	return SSL_set1_host(ssl, host) &&
+	       SSL_ctrl(ssl, SSL_CTRL_SET_TLSEXT_HOSTNAME, TLSEXT_NAMETYPE_host_name, (void *)(uintptr_t)host);
 }
 
 /* ---- waiting ---- */

@@ -141,7 +141,7 @@ static int answer(struct serving *s, char verb, const char *path)
 		return do_mount(s);
 	case VERB_READY_SYSLOG:
 		leave_terminal();
-		/* fall through */
+		__attribute__((fallthrough));
 	case VERB_READY:
 		fs_tune(s->mountpoint);
 		return send_answer(s->fd, 0, -1);

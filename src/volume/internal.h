@@ -254,7 +254,8 @@ struct rekey_target {
 /* Stages the next piece of what is not yet under the target's keys; where the object is on its way to others, of that. When the
  * object is not moving any more, the whole of it is done. The change has room for data_piece() blocks; *ret_blocks: how many
  * were sealed anew. */
-int rekey_stage(struct change *ch, struct object *o, struct meta *m, const struct rekey_target *t, unsigned *ret_blocks);
+int rekey_stage(struct change *ch, struct object *o, struct meta *m, const struct rekey_target *t,
+		unsigned *ret_blocks);
 bool rekey_is_done(const struct meta *m, const struct rekey_target *t);
 /* One such change. *ret_done: there was nothing left to do. -ESTALE: there is no such object. */
 int rekey_piece(struct volume *v, uint64_t number, const struct rekey_target *t, bool *ret_done, unsigned *ret_blocks);

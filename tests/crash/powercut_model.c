@@ -282,7 +282,7 @@ void world_synced(struct world *w)
 }
 
 /* ---- comparing ---- */
-static bool wrong(const char *path, const char *format, ...)
+__attribute__((format(printf, 2, 3))) static bool wrong(const char *path, const char *format, ...)
 {
 	va_list list;
 

@@ -242,9 +242,7 @@ int main(int argc, char **argv)
 		const char *name;
 		int arguments;
 		int (*run)(char **argv);
-	} commands[] = {
-		{ "needles", 4, needles }, { "search", 1, search }, { "hold", 1, hold }
-	};
+	} commands[] = { { "needles", 4, needles }, { "search", 1, search }, { "hold", 1, hold } };
 
 	must(crypto_start() == 0, "starting");
 	for (size_t i = 0; i < sizeof(commands) / sizeof(*commands); i++)

@@ -351,7 +351,7 @@ static void print_unwrapped(const char *name, const char *uri, uint32_t version,
 static int run_keys(const char *backing, const char *state)
 {
 	AUTO_CLOSE int fd = open(backing, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	struct descriptor *d;
+	struct descriptor *d = NULL;
 
 	if (fd < 0 || crypto_start() < 0 || descriptor_load(fd, &d) < 0)
 		die(backing);

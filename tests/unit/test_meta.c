@@ -258,7 +258,7 @@ Test(meta, authentic_nonsense)
 	} wrong[] = {
 		{ 0, 4, 0 },                  /* no type */
 		{ 0, 4, S_IFREG | 0200000 },  /* bits beyond the mode's */
-		{ 12, 4, 32 },                 /* an unknown flag */
+		{ 12, 4, 32 },                /* an unknown flag */
 		{ 24, 8, UINT64_MAX },        /* size */
 		{ 72, 4, 1000000000 },        /* nanoseconds */
 		{ 84, 4, UINT32_MAX },        /* nanoseconds */
