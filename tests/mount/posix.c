@@ -2,7 +2,7 @@
  * posix DIR [--hook CMD] [--coffer] [--brief] [--fill] [CASE...]
  *
  * Runs the cases (all, or those named) in DIR and counts. With --fill the cases that fill the file system of DIR, which
- * should be a small one. CMD is called with "remount" appended.
+ * should be a small one. CMD is called with "remount" or "crash" appended.
  */
 #include "posix.h"
 
@@ -54,14 +54,24 @@ const char *path_of(const char *format, ...)
 	return path;
 }
 
-bool remount(void)
+static bool call_hook(const char *what)
 {
 	char command[PATH_MAX];
 
 	if (!suite.hook)
 		return true;
-	snprintf(command, sizeof(command), "%s remount", suite.hook);
+	snprintf(command, sizeof(command), "%s %s", suite.hook, what);
 	return system(command) == 0;
+}
+
+bool remount(void)
+{
+	return call_hook("remount");
+}
+
+bool crash(void)
+{
+	return call_hook("crash");
 }
 
 void fill(unsigned char *data, size_t length, uint64_t seed)

@@ -8,7 +8,7 @@
 #include <sys/types.h>
 
 struct suite {
-	const char *hook; /* command that unmounts and mounts again; NULL: not possible */
+	const char *hook; /* command that unmounts (or kills the daemon) and mounts again; NULL: not possible */
 	bool coffer;      /* the mount is Coffer's: also what only Coffer promises */
 	bool brief;       /* with a twentieth of the entries, links... */
 };
@@ -40,6 +40,8 @@ __attribute__((format(printf, 1, 2))) const char *path_of(const char *format, ..
 
 /* Unmounts and mounts again; nothing on the mount may be open. Does nothing where that is not possible. */
 bool remount(void);
+/* The same, but the daemon is killed. */
+bool crash(void);
 
 /* Creates a file with contents that follow from the seed; compares one. */
 bool put_file(const char *path, size_t length, uint64_t seed);

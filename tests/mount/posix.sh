@@ -3,9 +3,14 @@
 # disk.
 # sanitize: yes
 # timeout: 1800
-if [[ ${1:-} == hook ]]; then # called by the driver: remount
+if [[ ${1:-} == hook ]]; then # called by the driver: remount, crash
 	set -euo pipefail
-	"$COFFER" umount "$MNT"
+	if [[ $2 == crash ]]; then
+		kill -KILL "$("$COFFER" status "$MNT" --json | sed -n 's/^ *"pid": \([0-9]*\),$/\1/p')"
+		umount "$MNT" 2>/dev/null || true # unless the daemon's helper has done it
+	else
+		"$COFFER" umount "$MNT"
+	fi
 	exec "$COFFER" mount "$BACKING" "$MNT" -o "$MOUNT_OPTIONS"
 fi
 . "$(dirname "$0")/../lib.sh"

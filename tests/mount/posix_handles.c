@@ -1,6 +1,7 @@
 /* POSIX suite: open files, locks, files without names, opening by handle. */
 #include "posix.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -9,6 +10,7 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 static bool unlinked_files(void)
@@ -139,39 +141,204 @@ static bool drop_caches(void)
 	return good;
 }
 
-/* What an NFS server does: a handle means the same object after the kernel forgot it, and after a remount. */
-static bool handles(void)
+enum { OBJECTS = 60 };
+
+/* A file that holds its number, or a directory with such a file in it. */
+struct kept {
+	struct handle handle;
+	int home;
+	char name[24];
+	ino_t inode;
+	bool is_dir, gone;
+};
+
+static const char *homes[] = { "a", "a/b", "c" }; /* the second one moves */
+
+static const char *kept_path(const struct kept *k)
 {
-	struct handle file, dir, gone, removed;
-	char byte[8] = "";
+	return path_of("%s/%s", homes[k->home], k->name);
+}
+
+static bool make_kept(struct kept *k, int number, int round)
+{
 	struct stat st;
 	int fd;
 
-	CHECK(mkdir(path_of("d"), 0755) == 0 && mkdir(path_of("d/e"), 0755) == 0 && mkdir(path_of("x"), 0755) == 0);
-	CHECK(put_file(path_of("d/e/f"), 5000, 1) && put_file(path_of("gone"), 10, 2));
-	CHECK(get_handle(path_of("d/e/f"), &file) && get_handle(path_of("d/e"), &dir));
-	CHECK(get_handle(path_of("gone"), &gone) && get_handle(path_of("x"), &removed));
-	for (int round = 0; round < 3; round++) {
-		CHECK(drop_caches());
-		fd = open_handle(&file, O_RDWR);
-		CHECK(fd >= 0 && fstat(fd, &st) == 0 && st.st_size == 5000 && pread(fd, byte, 1, 4999) == 1);
-		close(fd);
-		CHECK(drop_caches());
-		fd = open_handle(&dir, O_RDONLY | O_DIRECTORY);
-		CHECK(fd >= 0 && fstatat(fd, "f", &st, 0) == 0 &&
-		      fstatat(fd, round ? "../moved" : "../e", &st, 0) == 0);
-		close(fd);
-		CHECK(round != 0 || rename(path_of("d/e"), path_of("moved")) == 0);
-		CHECK(round != 1 || remount());
+	*k = (struct kept){ .is_dir = number % 2, .home = number % 3 };
+	snprintf(k->name, sizeof(k->name), "%d-%d", number, round);
+	CHECK(!k->is_dir || mkdir(kept_path(k), 0755) == 0);
+	fd = open(path_of("%s/%s%s", homes[k->home], k->name, k->is_dir ? "/f" : ""), O_CREAT | O_EXCL | O_WRONLY,
+		  0644);
+	/* A killed daemon may lose what is not synced. */
+	CHECK(fd >= 0 && write(fd, &number, sizeof(number)) == sizeof(number) && fsync(fd) == 0 && close(fd) == 0);
+	CHECK(stat(kept_path(k), &st) == 0 && get_handle(kept_path(k), &k->handle));
+	k->inode = st.st_ino;
+	return true;
+}
+
+static bool move_kept(struct kept *k, int number, int round)
+{
+	const char *old = kept_path(k);
+
+	k->home = (number + round) % 3;
+	snprintf(k->name, sizeof(k->name), "moved-%d-%d", number, round);
+	CHECK(rename(old, kept_path(k)) == 0);
+	return true;
+}
+
+static bool move_home(void)
+{
+	const char *old = path_of("%s", homes[1]);
+
+	homes[1] = homes[1][0] == 'a' ? "c/b" : "a/b";
+	CHECK(rename(old, path_of("%s", homes[1])) == 0);
+	return true;
+}
+
+static bool remove_kept(struct kept *k)
+{
+	CHECK(!k->is_dir || unlink(path_of("%s/%s/f", homes[k->home], k->name)) == 0);
+	CHECK((k->is_dir ? rmdir : unlink)(kept_path(k)) == 0);
+	k->gone = true;
+	return true;
+}
+
+static bool check_kept(struct kept *k, int number)
+{
+	int flags = k->is_dir ? O_RDONLY | O_DIRECTORY : O_RDWR, found = -1, fd, file;
+	struct stat st, parent;
+
+	if (k->gone) {
+		CHECK_ERROR(ESTALE, open_handle(&k->handle, flags));
+		return true;
 	}
-	CHECK(unlink(path_of("gone")) == 0 && rmdir(path_of("x")) == 0);
-	for (int round = 0; round < 3; round++) {
-		CHECK_ERROR(ESTALE, open_handle(&gone, O_RDONLY));
-		CHECK_ERROR(ESTALE, open_handle(&removed, O_RDONLY | O_DIRECTORY));
-		/* New files do not take over the old ones' identities. */
-		CHECK(put_file(path_of("new%d", round), 10, 2) && mkdir(path_of("newdir%d", round), 0755) == 0);
+	fd = open_handle(&k->handle, flags);
+	CHECK(fd >= 0 && fstat(fd, &st) == 0 && st.st_ino == k->inode && S_ISDIR(st.st_mode) == k->is_dir);
+	file = k->is_dir ? openat(fd, "f", O_RDWR) : dup(fd);
+	CHECK(file >= 0 && pread(file, &found, sizeof(found), 0) == sizeof(found) && found == number);
+	if (k->is_dir) {
+		CHECK(fstatat(fd, "..", &st, 0) == 0 && stat(path_of("%s", homes[k->home]), &parent) == 0);
+		CHECK(st.st_ino == parent.st_ino);
+	}
+	close(file);
+	close(fd);
+	return true;
+}
+
+/* What an NFS server does: a handle means the same object after the kernel forgot it, after a remount and after the daemon was
+ * killed, wherever it was moved; once the object is gone, it means nothing. */
+static bool handles(void)
+{
+	static bool (*const upsets[])(void) = { drop_caches, remount, crash };
+	static struct kept kept[OBJECTS];
+
+	homes[1] = "a/b";
+	CHECK(mkdir(path_of("a"), 0755) == 0 && mkdir(path_of("a/b"), 0755) == 0 && mkdir(path_of("c"), 0755) == 0);
+	for (int i = 0; i < OBJECTS; i++)
+		CHECK(make_kept(&kept[i], i, 0));
+	for (int round = 1; round <= 6; round++) {
+		for (int i = 0; i < OBJECTS / 2; i++) {
+			if (kept[i].gone)
+				continue;
+			if (i % 4 == round % 4)
+				CHECK(move_kept(&kept[i], i, round));
+			else if (i % 7 == round)
+				CHECK(remove_kept(&kept[i]));
+		}
+		/* New ones do not take over the old ones' identities. */
+		for (int i = OBJECTS / 2; i < OBJECTS; i++) {
+			struct kept removed = kept[i];
+
+			CHECK(remove_kept(&removed) && make_kept(&kept[i], i, round) && check_kept(&removed, i));
+		}
+		CHECK(move_home() && upsets[round % 3]());
+		for (int i = 0; i < OBJECTS; i++)
+			CHECK(check_kept(&kept[i], i));
+	}
+	return true;
+}
+
+/* What no object ever had, or what belongs to one and is none itself. */
+static bool forged_handles(void)
+{
+	static const uint64_t numbers[] = { 0, UINT64_MAX, UINT64_MAX / 2, UINT32_MAX, 1000000000 };
+	struct handle handle, forged;
+	struct stat st;
+
+	CHECK(put_file(path_of("f"), 100, 1) && get_handle(path_of("f"), &handle) && stat(path_of("f"), &st) == 0);
+	for (int known = 0; known < 2; known++) {
+		for (size_t i = 0; i < handle.head.handle_bytes; i++) {
+			forged = handle;
+			forged.bytes[i] ^= 0x80;
+			CHECK_ERROR(ESTALE, open_handle(&forged, O_RDONLY));
+		}
 		CHECK(drop_caches());
-		CHECK(round != 1 || remount());
+	}
+	if (!suite.coffer)
+		return true;
+	/* FUSE's handles: the object's number, its halves swapped, and a generation. */
+	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
+		uint32_t halves[2] = { (uint32_t)(numbers[i] >> 32), (uint32_t)numbers[i] };
+
+		forged = handle;
+		memcpy(forged.bytes, halves, sizeof(halves));
+		CHECK_ERROR(ESTALE, open_handle(&forged, O_RDONLY));
+	}
+	/* The next number is that of the object that holds a large attribute. */
+	static char value[30000];
+
+	CHECK(setxattr(path_of("f"), "user.large", value, sizeof(value), 0) == 0);
+	for (uint32_t after = 1; after < 4; after++) {
+		uint32_t low = (uint32_t)st.st_ino + after;
+
+		forged = handle;
+		memcpy(forged.bytes + 4, &low, sizeof(low));
+		CHECK_ERROR(ESTALE, open_handle(&forged, O_RDONLY));
+	}
+	return true;
+}
+
+/* An NFS client continues a listing with a place that it was given before. */
+static bool places_in_directories(void)
+{
+	enum { COUNT = 700 };
+	static bool (*const upsets[])(void) = { remount, crash, drop_caches };
+	static char names[COUNT][24];
+	static long places[COUNT];
+	struct dirent *entry;
+	int count = 0;
+	DIR *dir;
+
+	for (int i = 0; i < COUNT; i++)
+		CHECK(put_file(path_of("some-name-%d", i), 0, 0));
+	CHECK((dir = opendir(path_of("."))));
+	for (long place; place = telldir(dir), (entry = readdir(dir));) {
+		if (entry->d_name[0] == '.')
+			continue;
+		CHECK(count < COUNT);
+		places[count] = place;
+		snprintf(names[count++], sizeof(names[0]), "%.23s", entry->d_name);
+	}
+	CHECK(closedir(dir) == 0 && count == COUNT);
+	for (int round = 0; round < 3; round++) {
+		/* Of what is removed, the place stays good for what comes after it. */
+		for (int i = round; i < COUNT; i += 7)
+			CHECK(unlink(path_of("%s", names[i])) == 0);
+		for (int i = 0; i < 40; i++)
+			CHECK(put_file(path_of("new-%d-%d", round, i), 0, 0));
+		CHECK(upsets[round]() && (dir = opendir(path_of("."))));
+		for (int i = 0; i < COUNT; i++) {
+			int wanted = i;
+
+			while (wanted < COUNT && wanted % 7 <= round)
+				wanted++;
+			seekdir(dir, places[i]);
+			do
+				entry = readdir(dir);
+			while (entry && !strncmp(entry->d_name, "new-", 4));
+			CHECK(wanted == COUNT || (entry && strcmp(entry->d_name, names[wanted]) == 0));
+		}
+		closedir(dir);
 	}
 	return true;
 }
@@ -196,6 +363,8 @@ const struct test handle_tests[] = {
 	{ "files_without_names", files_without_names },
 	{ "locks", locks },
 	{ "handles", handles },
+	{ "forged_handles", forged_handles },
+	{ "places_in_directories", places_in_directories },
 	{ "inode_numbers", inode_numbers },
 	{ 0 },
 };
