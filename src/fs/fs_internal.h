@@ -1,7 +1,8 @@
 /* What the files of src/fs share. Each operation: enter(), the volume's work, exactly one reply_*().
  *
- * Node ids are object numbers, and the generation is always 0, because object numbers are never reused. The daemon keeps no
- * handle for open files: OPEN, OPENDIR, FLUSH and CREATE are answered ENOSYS, after which the kernel stops asking.
+ * Node ids are object numbers, which are never reused. The generation is the volume's, so that a handle (name_to_handle_at) of
+ * another volume's object of that number, which an NFS client may hold, is stale. The daemon keeps no handle for open files: OPEN,
+ * OPENDIR, FLUSH and CREATE are answered ENOSYS, after which the kernel stops asking.
  */
 #ifndef COFFER_FS_INTERNAL_H
 #define COFFER_FS_INTERNAL_H
@@ -30,6 +31,7 @@ struct fs {
 	struct volume *volume; /* the mount's creator's */
 	struct fuse_session *session;
 	bool writeback;
+	uint32_t generation; /* of all objects but the root, whose generation is 0 for the kernel */
 	atomic_bool uses_uring;
 	atomic_uint_fast64_t changes;
 	struct timing_counter ops[FS_OP_COUNT];
@@ -85,7 +87,7 @@ void reply_xattr(fuse_req_t req, ssize_t r, const char *data, size_t size);
 void reply_written(fuse_req_t req, int r, size_t len);
 void reply_offset(fuse_req_t req, int r, uint64_t off);
 void reply_statfs(fuse_req_t req, int r, const struct statvfs *st);
-void fill_entry(struct fuse_entry_param *e, const struct attr *a);
+void fill_entry(const struct fs *f, struct fuse_entry_param *e, const struct attr *a);
 
 struct caller caller_of(fuse_req_t req);
 bool is_in_group(fuse_req_t req, gid_t gid); /* the caller, or it is root */

@@ -5,6 +5,7 @@
 
 struct listing {
 	fuse_req_t req;
+	const struct fs *f;
 	struct worker *w;
 	size_t room, used;
 	size_t count; /* objects in w->entries: each holds a reference */
@@ -38,7 +39,7 @@ static bool emit_entry(void *arg, const struct dirent_view *e)
 	size_t need;
 
 	if (refers)
-		fill_entry(&p, e->a);
+		fill_entry(l->f, &p, e->a);
 	if (refers && l->count == ENTRIES_MAX)
 		return false;
 	need = fuse_add_direntry_plus(l->req, l->w->reply + l->used, left, e->name, &p, (off_t)e->next_cookie);
@@ -58,6 +59,7 @@ static void list(fuse_req_t req, uint64_t dir, size_t size, off_t cookie, bool w
 
 	if (!f)
 		return;
+	l.f = f;
 	l.room = size < REPLY_ROOM ? size : REPLY_ROOM;
 	r = volume_readdir(f->volume, dir, (uint64_t)cookie, want_attr, want_attr ? emit_entry : emit_name, &l);
 	/* What was found before an error is delivered first; the error comes again with the next request. */

@@ -35,13 +35,13 @@ static int error_for_kernel(int r)
 }
 
 /* Of a locked object the kernel keeps nothing: it asks again, and notices when it is unlocked. */
-void fill_entry(struct fuse_entry_param *e, const struct attr *a)
+void fill_entry(const struct fs *f, struct fuse_entry_param *e, const struct attr *a)
 {
 	double valid = a->locked ? 0 : VALID_SECONDS;
 
 	*e = (struct fuse_entry_param){
 		.ino = a->st.st_ino,
-		.generation = 0,
+		.generation = a->st.st_ino == FUSE_ROOT_ID ? 0 : f->generation,
 		.attr = a->st,
 		.attr_timeout = valid,
 		.entry_timeout = valid,
@@ -77,7 +77,7 @@ void reply_entry(fuse_req_t req, struct fs *f, int r, const struct attr *a)
 
 	if (failed(req, r, 0))
 		return;
-	fill_entry(&e, a);
+	fill_entry(f, &e, a);
 	if (fuse_reply_entry(req, &e) < 0)
 		volume_forget(f->volume, a->st.st_ino, 1);
 }
@@ -98,7 +98,7 @@ void reply_create(fuse_req_t req, struct fs *f, int r, const struct attr *a, con
 
 	if (failed(req, r, 0))
 		return;
-	fill_entry(&e, a);
+	fill_entry(f, &e, a);
 	if (fuse_reply_create(req, &e, fi) < 0)
 		volume_forget(f->volume, a->st.st_ino, 1);
 }

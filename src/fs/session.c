@@ -217,6 +217,7 @@ out:
 int fs_new(struct volume *v, int fd, const struct fs_options *o, struct fs **ret)
 {
 	struct fs *f = calloc(1, sizeof(*f));
+	uint8_t id[VOLUME_ID_SIZE];
 	char device[32];
 	int r = -ENOMEM;
 
@@ -224,6 +225,8 @@ int fs_new(struct volume *v, int fd, const struct fs_options *o, struct fs **ret
 		goto out;
 	f->volume = v;
 	f->writeback = o->writeback && !o->read_only;
+	volume_id(v, id);
+	f->generation = get_le32(id);
 	fuse_set_log_func(log_from_libfuse);
 	r = session_new(f, o, o->uring != FS_URING_OFF && uring_is_on(), &f->session);
 	if (r < 0)

@@ -8,6 +8,7 @@
  *   get REMOTE DIR       copies it back
  *   append REMOTE COUNT  appends COUNT lines of 100 bytes to a file, through one open file where the version lets it
  *   names REMOTE         renames and removes in a new directory
+ *   stale REMOTE         holds a file open over what makes it another server's, of version 3
  *   special REMOTE       makes special files and links in a new directory, and files in all ways that there are
  *   list REMOTE COUNT    lists a directory that holds the names 0..COUNT-1
  */
@@ -351,6 +352,16 @@ static void names(const char *remote)
 	OK(nfs_rmdir(client.nfs, remote));
 }
 
+static void stale(const char *remote)
+{
+	struct nfsfh *held = make_file(remote, 0644);
+	struct nfs_stat_64 st;
+
+	OK(nfs_fstat64(client.nfs, held, &st));
+	upset(&client);
+	CHECK(nfs_fstat64(client.nfs, held, &st) == -ESTALE);
+}
+
 /* ---- special ---- */
 
 static void special(const char *remote)
@@ -416,6 +427,8 @@ int main(int argc, char **argv)
 		append(one, two);
 	else if (!strcmp(command, "names"))
 		names(one);
+	else if (!strcmp(command, "stale"))
+		stale(one);
 	else if (!strcmp(command, "special"))
 		special(one);
 	else if (!strcmp(command, "list"))

@@ -46,7 +46,14 @@ crash() {
 	stop_ganesha
 	start_ganesha
 }
-export -f fail say retry daemons_below daemon_of kill_daemon mount_volume umount_volume start_ganesha stop_ganesha restart crash
+# Another volume in the same place, with objects of the same numbers.
+swap() {
+	stop_ganesha
+	umount_volume "$MNT"
+	mount_volume "$BACKING-other" "$MNT"
+	start_ganesha
+}
+export -f fail say retry daemons_below daemon_of kill_daemon mount_volume umount_volume start_ganesha stop_ganesha restart crash swap
 
 # client VERSION [--hook ...] COMMAND...
 client() {
@@ -98,4 +105,20 @@ client 3 names /last
 stop_ganesha
 umount_volume "$MNT"
 "$COFFER" fsck "$BACKING" --data
+
+# Handles of one volume's objects never reach another's.
+make_volume "$BACKING-other"
+mount_volume "$BACKING-other" "$MNT"
+for i in {1..10}; do say "$i" >"$MNT/$i"; done
+umount_volume "$MNT"
+make_volume "$BACKING-third"
+mount_volume "$BACKING-third" "$MNT"
+start_ganesha
+client 3 --hook swap stale /held
+stop_ganesha
+numbers=$(find "$MNT" -type f -printf '%i\n')
+umount_volume "$MNT"
+mount_volume "$BACKING-third" "$MNT"
+grep -qx "$(stat -c %i "$MNT/held")" <<<"$numbers" || fail "no object of the number that the client held"
+umount_volume "$MNT"
 say "$good passed, 0 failed"
