@@ -1,0 +1,58 @@
+#!/bin/bash
+# Every test of Samba's own suite for file systems that passes on a native ext4 passes on a mount.
+# timeout: 900
+#
+#   tests/shares/smbtorture.sh native >tests/shares/smbtorture-ext4.txt
+#
+# writes down anew what they say on ext4: "OUTCOME TEST" for each.
+. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/samba_lib.sh"
+suites=(smb2.create smb2.rename smb2.read smb2.rw smb2.dir smb2.getinfo smb2.setinfo smb2.acls smb2.streams smb2.lock
+	smb2.delete-on-close-perms smb2.ea smb2.timestamps smb2.ioctl base.delete)
+native=$(dirname "$0")/smbtorture-ext4.txt
+
+# outcomes TEST...: one line for each test that these are, or that are in them. What else they say goes to the log.
+outcomes() {
+	local test
+	for test; do
+		timeout 300 smbtorture -s "$samba/smb.conf" -U alice%pw-alice --fullname //127.0.0.1/vault "$test" \
+			</dev/null >"$TEST_TMP/torture" 2>&1 || true
+		sed -nE 's/ \[$//; s/^(success|failure|error|skip): /\1 /p' "$TEST_TMP/torture"
+		cat "$TEST_TMP/torture" >&2
+	done
+}
+
+if [[ ${1:-} == native ]]; then
+	dir=$(make_loop_fs ext4 1G)
+else
+	make_volume "$BACKING"
+	mount_volume "$BACKING" "$MNT"
+	dir=$MNT
+fi
+mkdir "$dir/share"
+chown 20001 "$dir/share" # alice
+start_samba "$dir/share" >&2
+if [[ ${1:-} == native ]]; then
+	outcomes "${suites[@]}" 2>/dev/null | sort -k2
+	stop_samba
+	exit 0
+fi
+
+outcomes "${suites[@]}" 2>"$TEST_TMP/log" | sort -k2 >"$TEST_TMP/found"
+good=$(comm -12 <(grep ^success "$native" | sort) <(sort "$TEST_TMP/found") | wc -l) bad=0
+while read -r test; do
+	# Some of them measure time, which is not always theirs.
+	if [[ $(outcomes "$test" 2>"$TEST_TMP/log") == "success "* ]]; then
+		say "passed only when asked alone: $test"
+		good=$((good + 1))
+		continue
+	fi
+	say "FAIL $test, which passes on ext4:"
+	grep -E -A 4 '^(failure|error|skip)' "$TEST_TMP/log" || tail -n 20 "$TEST_TMP/log"
+	bad=$((bad + 1))
+done < <(comm -23 <(grep ^success "$native" | sort) <(sort "$TEST_TMP/found") | sed 's/^success //')
+stop_samba
+umount_volume "$MNT"
+"$COFFER" fsck "$BACKING" --data
+say "$good passed, $bad failed"
+[[ $bad -eq 0 && $good -gt 0 ]]
