@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What the scripts in tests/mount/, tests/kmip/, tests/crash/ and tests/tamper/ share. A script begins with
+# What the scripts in tests/mount/, tests/shares/, tests/kmip/, tests/crash/ and tests/tamper/ share. A script begins with
 #   #!/bin/bash
 #   # one line: what it shows
 #   # sanitize: yes          (if it is worth running with the sanitizer builds; otherwise left out)

@@ -9,6 +9,7 @@
  *   append REMOTE COUNT  appends COUNT lines of 100 bytes to a file, through one open file where the version lets it
  *   names REMOTE         renames and removes in a new directory
  *   stale REMOTE         holds a file open over what makes it another server's, of version 3
+ *   reclaim NAME         holds a file open, of version 4, over a restart of the server, which it takes back
  *   special REMOTE       makes special files and links in a new directory, and files in all ways that there are
  *   list REMOTE COUNT    lists a directory that holds the names 0..COUNT-1
  */
@@ -429,6 +430,8 @@ int main(int argc, char **argv)
 		names(one);
 	else if (!strcmp(command, "stale"))
 		stale(one);
+	else if (!strcmp(command, "reclaim"))
+		reclaim(&client, one);
 	else if (!strcmp(command, "special"))
 		special(one);
 	else if (!strcmp(command, "list"))

@@ -8,16 +8,20 @@ good=0
 mkdir -p "$TEST_TMP/ganesha" /run/rpcbind /run/ganesha
 mount --bind "$TEST_TMP/ganesha" /var/lib/nfs
 
-cat >"$TEST_TMP/ganesha.conf" <<END
-NFS_CORE_PARAM { Protocols = 3, 4; Enable_NLM = false; Enable_RQUOTA = false; }
-# No time of grace, in which clients take back what they had locked: here there are none.
-NFSV4 { Graceless = true; Only_Numeric_Owners = true; RecoveryBackend = fs; RecoveryRoot = $TEST_TMP/ganesha; }
-EXPORT {
-	Export_Id = 1; Path = $MNT; Pseudo = /vault; Filesystem_Id = 1.1;
-	Protocols = 3, 4; Transports = TCP; SecType = sys; Access_Type = RW; Squash = No_root_squash;
-	FSAL { Name = VFS; fsid_type = Major64; }
+# configure NFSV4_PARAMETERS
+configure() {
+	cat >"$TEST_TMP/ganesha.conf" <<-END
+		NFS_CORE_PARAM { Protocols = 3, 4; Enable_NLM = false; Enable_RQUOTA = false; }
+		NFSV4 { $1 Only_Numeric_Owners = true; RecoveryBackend = fs; RecoveryRoot = $TEST_TMP/ganesha; }
+		EXPORT {
+			Export_Id = 1; Path = $MNT; Pseudo = /vault; Filesystem_Id = 1.1;
+			Protocols = 3, 4; Transports = TCP; SecType = sys; Access_Type = RW; Squash = No_root_squash;
+			FSAL { Name = VFS; fsid_type = Major64; }
+		}
+	END
 }
-END
+# No time of grace, in which clients take back what they had open, and nobody opens anything else.
+configure "Graceless = true;"
 
 start_ganesha() {
 	ganesha.nfsd -F -C -f "$TEST_TMP/ganesha.conf" -L "$TEST_TMP/ganesha.log" -p "$TEST_TMP/ganesha.pid" &
@@ -46,6 +50,15 @@ crash() {
 	stop_ganesha
 	start_ganesha
 }
+# The same, with a time of grace, and what was open is elsewhere.
+crash_and_move() {
+	kill_daemon
+	mount_volume "$BACKING" "$MNT"
+	mv "$MNT/held" "$MNT/many/held-elsewhere"
+	configure "Lease_Lifetime = 20; Grace_Period = 30;"
+	stop_ganesha
+	start_ganesha
+}
 # Another volume in the same place, with objects of the same numbers.
 swap() {
 	stop_ganesha
@@ -53,7 +66,7 @@ swap() {
 	mount_volume "$BACKING-other" "$MNT"
 	start_ganesha
 }
-export -f fail say retry daemons_below daemon_of kill_daemon mount_volume umount_volume start_ganesha stop_ganesha restart crash swap
+export -f fail say retry daemons_below daemon_of kill_daemon mount_volume umount_volume start_ganesha stop_ganesha configure restart crash crash_and_move swap
 
 # client VERSION [--hook ...] COMMAND...
 client() {
@@ -98,6 +111,13 @@ client 3 --hook restart --meanwhile put "$tree" /tree-meanwhile
 diff -r --no-dereference "$tree" "$MNT/tree-meanwhile" || fail "what was put while the server was restarted is not what was sent"
 client 3 --hook restart --meanwhile append /log-meanwhile 60
 expect "$(seq -f '%099.0f' 0 59 | md5sum)" "$(md5sum <"$MNT/log-meanwhile")" "lines appended while the server was restarted"
+
+# One of version 4 takes back what it had open, and is told to send again what was not committed.
+client 4 --hook crash_and_move reclaim held
+expect 1000 "$(tr -cd r <"$MNT/many/held-elsewhere" | wc -c)" "what a client wrote again"
+configure "Graceless = true;"
+stop_ganesha
+start_ganesha
 
 # What is removed below is gone for clients, too.
 rm -r "$MNT"/tree-* "$MNT/many"

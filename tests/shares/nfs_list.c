@@ -1,7 +1,6 @@
 /* Listing a directory page by page: of version 3 with a file handle that is kept, as clients do, of version 4 by its path. */
 #include "nfs.h"
 
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,9 +19,7 @@ struct handle {
 };
 
 struct page {
-	struct client *client;
-	const char *what;
-	bool done;
+	struct call call;
 	unsigned char *seen; /* how often each name came */
 	unsigned count, found;
 	uint64_t place;
@@ -30,24 +27,6 @@ struct page {
 	bool eof;
 	struct handle handle; /* version 3's */
 };
-
-static void check_status(struct page *p, int status, void *data)
-{
-	if (status != RPC_STATUS_SUCCESS)
-		die(p->client, "%s: %s", p->what, data ? (char *)data : "no answer");
-	p->done = true;
-}
-
-static void wait_for(struct rpc_context *rpc, struct page *p)
-{
-	while (!p->done) {
-		struct pollfd poller = { .fd = rpc_get_fd(rpc), .events = (short)rpc_which_events(rpc) };
-
-		if (poll(&poller, 1, 1000) < 0 || rpc_service(rpc, poller.revents) < 0)
-			die(p->client, "%s: %s", p->what, rpc_get_error(rpc));
-	}
-	p->done = false;
-}
 
 static void note(struct page *p, const char *name, unsigned length, uint64_t place)
 {
@@ -60,31 +39,14 @@ static void note(struct page *p, const char *name, unsigned length, uint64_t pla
 	memcpy(text, name, length < sizeof(text) ? length : sizeof(text) - 1);
 	number = (unsigned)strtoul(text, NULL, 10);
 	if (number >= p->count || p->seen[number]++)
-		die(p->client, "%s: %s came, which is not there or came before", p->what, text);
+		die(p->call.client, "%s: %s came, which is not there or came before", p->call.what, text);
 	p->found++;
-}
-
-static void connected(struct rpc_context *rpc, int status, void *data, void *arg)
-{
-	(void)rpc;
-	check_status(arg, status, data);
-}
-
-static struct rpc_context *connect_to(struct page *p, int program, int version)
-{
-	struct rpc_context *rpc = rpc_init_context();
-
-	p->what = "connect";
-	if (!rpc || rpc_connect_program_async(rpc, SERVER, program, version, connected, p) != 0)
-		die(p->client, "cannot connect");
-	wait_for(rpc, p);
-	return rpc;
 }
 
 static void keep_handle(struct page *p, const char *bytes, unsigned length)
 {
 	if (length > sizeof(p->handle.bytes))
-		die(p->client, "a file handle of %u bytes", length);
+		die(p->call.client, "a file handle of %u bytes", length);
 	memcpy(p->handle.bytes, bytes, length);
 	p->handle.length = length;
 }
@@ -95,9 +57,9 @@ static void mounted(struct rpc_context *rpc, int status, void *data, void *arg)
 	mountres3 *result = data;
 
 	(void)rpc;
-	check_status(p, status, data);
+	call_done(&p->call, status, data);
 	if (result->fhs_status != MNT3_OK)
-		die(p->client, "mount of the export: status %d", (int)result->fhs_status);
+		die(p->call.client, "mount of the export: status %d", (int)result->fhs_status);
 	keep_handle(p, result->mountres3_u.mountinfo.fhandle.fhandle3_val,
 		    result->mountres3_u.mountinfo.fhandle.fhandle3_len);
 }
@@ -108,9 +70,9 @@ static void looked_up(struct rpc_context *rpc, int status, void *data, void *arg
 	LOOKUP3res *result = data;
 
 	(void)rpc;
-	check_status(p, status, data);
+	call_done(&p->call, status, data);
 	if (result->status != NFS3_OK)
-		die(p->client, "lookup: %s", nfsstat3_to_str((int)result->status));
+		die(p->call.client, "lookup: %s", nfsstat3_to_str((int)result->status));
 	keep_handle(p, result->LOOKUP3res_u.resok.object.data.data_val,
 		    result->LOOKUP3res_u.resok.object.data.data_len);
 }
@@ -121,9 +83,9 @@ static void listed3(struct rpc_context *rpc, int status, void *data, void *arg)
 	READDIR3res *result = data;
 
 	(void)rpc;
-	check_status(p, status, data);
+	call_done(&p->call, status, data);
 	if (result->status != NFS3_OK)
-		die(p->client, "readdir from %llu: %s", (unsigned long long)p->place,
+		die(p->call.client, "readdir from %llu: %s", (unsigned long long)p->place,
 		    nfsstat3_to_str((int)result->status));
 	READDIR3resok *ok = &result->READDIR3res_u.resok;
 
@@ -135,33 +97,33 @@ static void listed3(struct rpc_context *rpc, int status, void *data, void *arg)
 
 static void find_handle(struct page *p, const char *dir)
 {
-	struct rpc_context *rpc = connect_to(p, MOUNT_PROGRAM, MOUNT_V3);
+	struct rpc_context *rpc = call_connect(&p->call, MOUNT_PROGRAM, MOUNT_V3);
 
-	if (rpc_mount3_mnt_async(rpc, mounted, (char *)(uintptr_t)p->client->export, p) != 0)
-		die(p->client, "cannot ask for the export");
-	wait_for(rpc, p);
+	if (rpc_mount3_mnt_async(rpc, mounted, (char *)(uintptr_t)p->call.client->export, p) != 0)
+		die(p->call.client, "cannot ask for the export");
+	call_wait(&p->call, rpc);
 	rpc_destroy_context(rpc);
 
-	rpc = connect_to(p, NFS_PROGRAM, NFS_V3);
+	rpc = call_connect(&p->call, NFS_PROGRAM, NFS_V3);
 	struct handle root = p->handle;
 	LOOKUP3args args = { .what = { .dir.data = { root.length, root.bytes }, .name = (char *)(uintptr_t)dir } };
 
 	if (rpc_nfs3_lookup_async(rpc, looked_up, &args, p) != 0)
-		die(p->client, "cannot look up %s", dir);
-	wait_for(rpc, p);
+		die(p->call.client, "cannot look up %s", dir);
+	call_wait(&p->call, rpc);
 	rpc_destroy_context(rpc);
 }
 
 static void list_page3(struct page *p)
 {
-	struct rpc_context *rpc = connect_to(p, NFS_PROGRAM, NFS_V3);
+	struct rpc_context *rpc = call_connect(&p->call, NFS_PROGRAM, NFS_V3);
 	READDIR3args args = { .dir.data = { p->handle.length, p->handle.bytes }, .cookie = p->place, .count = PAGE };
 
 	memcpy(args.cookieverf, p->verifier, sizeof(p->verifier));
-	p->what = "readdir";
+	p->call.what = "readdir";
 	if (rpc_nfs3_readdir_async(rpc, listed3, &args, p) != 0)
-		die(p->client, "cannot list");
-	wait_for(rpc, p);
+		die(p->call.client, "cannot list");
+	call_wait(&p->call, rpc);
 	rpc_destroy_context(rpc);
 }
 
@@ -171,9 +133,9 @@ static void listed4(struct rpc_context *rpc, int status, void *data, void *arg)
 	COMPOUND4res *result = data;
 
 	(void)rpc;
-	check_status(p, status, data);
+	call_done(&p->call, status, data);
 	if (result->status != NFS4_OK)
-		die(p->client, "readdir from %llu: status %d", (unsigned long long)p->place, (int)result->status);
+		die(p->call.client, "readdir from %llu: status %d", (unsigned long long)p->place, (int)result->status);
 	READDIR4resok *ok = &result->resarray.resarray_val[result->resarray.resarray_len - 1]
 				     .nfs_resop4_u.opreaddir.READDIR4res_u.resok4;
 
@@ -188,9 +150,9 @@ static void list_page4(struct page *p, const char *dir)
 	char export[256], *at = export;
 	nfs_argop4 ops[8] = { { .argop = OP_PUTROOTFH } };
 	COMPOUND4args args = { .argarray = { 1, ops } };
-	struct rpc_context *rpc = connect_to(p, NFS4_PROGRAM, NFS_V4);
+	struct rpc_context *rpc = call_connect(&p->call, NFS4_PROGRAM, NFS_V4);
 
-	snprintf(export, sizeof(export), "%s/%s", p->client->export, dir);
+	snprintf(export, sizeof(export), "%s/%s", p->call.client->export, dir);
 	for (char *part; (part = strsep(&at, "/")) && args.argarray.argarray_len < 7;) {
 		if (!part[0])
 			continue;
@@ -204,16 +166,16 @@ static void list_page4(struct page *p, const char *dir)
 	op->argop = OP_READDIR;
 	op->nfs_argop4_u.opreaddir = (READDIR4args){ .cookie = p->place, .dircount = PAGE, .maxcount = PAGE };
 	memcpy(op->nfs_argop4_u.opreaddir.cookieverf, p->verifier, sizeof(p->verifier));
-	p->what = "readdir";
+	p->call.what = "readdir";
 	if (rpc_nfs4_compound_async(rpc, listed4, &args, p) != 0)
-		die(p->client, "cannot list");
-	wait_for(rpc, p);
+		die(p->call.client, "cannot list");
+	call_wait(&p->call, rpc);
 	rpc_destroy_context(rpc);
 }
 
 void list_numbers(struct client *c, const char *dir, unsigned count)
 {
-	struct page p = { .client = c, .count = count, .seen = calloc(count, 1) };
+	struct page p = { .call.client = c, .count = count, .seen = calloc(count, 1) };
 	bool was_upset = false;
 	unsigned pages = 0;
 

@@ -22,37 +22,48 @@ outcomes() {
 	done
 }
 
+# share DIR: what is in DIR for alice is shared.
+share() {
+	mkdir "$1/share"
+	chown 20001 "$1/share" # alice
+	start_samba "$1/share" >&2
+}
+
 if [[ ${1:-} == native ]]; then
-	dir=$(make_loop_fs ext4 1G)
-else
-	make_volume "$BACKING"
-	mount_volume "$BACKING" "$MNT"
-	dir=$MNT
-fi
-mkdir "$dir/share"
-chown 20001 "$dir/share" # alice
-start_samba "$dir/share" >&2
-if [[ ${1:-} == native ]]; then
+	share "$(make_loop_fs ext4 1G)"
 	outcomes "${suites[@]}" 2>/dev/null | sort -k2
 	stop_samba
 	exit 0
 fi
 
-outcomes "${suites[@]}" 2>"$TEST_TMP/log" | sort -k2 >"$TEST_TMP/found"
-good=$(comm -12 <(grep ^success "$native" | sort) <(sort "$TEST_TMP/found") | wc -l) bad=0
-while read -r test; do
-	# Some of them measure time, which is not always theirs.
-	if [[ $(outcomes "$test" 2>"$TEST_TMP/log") == "success "* ]]; then
-		say "passed only when asked alone: $test"
-		good=$((good + 1))
-		continue
-	fi
-	say "FAIL $test, which passes on ext4:"
-	grep -E -A 4 '^(failure|error|skip)' "$TEST_TMP/log" || tail -n 20 "$TEST_TMP/log"
-	bad=$((bad + 1))
-done < <(comm -23 <(grep ^success "$native" | sort) <(sort "$TEST_TMP/found") | sed 's/^success //')
-stop_samba
-umount_volume "$MNT"
-"$COFFER" fsck "$BACKING" --data
+grep ^success "$native" | sort >"$TEST_TMP/wanted"
+good=0 bad=0
+# on_mount MOUNT_OPTIONS CREATE_OPTION...: the same on a new volume.
+on_mount() {
+	local options=$1 test
+	shift
+	make_volume "$BACKING" "$@"
+	mount_volume "$BACKING" "$MNT" -o "$options"
+	share "$MNT"
+	outcomes "${suites[@]}" 2>"$TEST_TMP/log" | sort >"$TEST_TMP/found"
+	good=$((good + $(comm -12 "$TEST_TMP/wanted" "$TEST_TMP/found" | wc -l)))
+	while read -r test; do
+		# Some of them measure time, which is not always theirs.
+		if [[ $(outcomes "$test" 2>"$TEST_TMP/log") == "success "* ]]; then
+			say "passed only when asked alone: $test"
+			good=$((good + 1))
+			continue
+		fi
+		say "FAIL $test, which passes on ext4:"
+		grep -E -A 4 '^(failure|error|skip)' "$TEST_TMP/log" || tail -n 20 "$TEST_TMP/log"
+		bad=$((bad + 1))
+	done < <(comm -23 "$TEST_TMP/wanted" "$TEST_TMP/found" | sed 's/^success //')
+	stop_samba
+	umount_volume "$MNT"
+	"$COFFER" fsck "$BACKING" --data
+	rm -rf --one-file-system "$BACKING"
+}
+on_mount rw
+[[ $COFFER_SCALE != full ]] || on_mount writeback=off --infrastructure
 say "$good passed, $bad failed"
 [[ $bad -eq 0 && $good -gt 0 ]]
