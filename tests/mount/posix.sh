@@ -6,7 +6,9 @@
 if [[ ${1:-} == hook ]]; then # called by the driver: remount, crash
 	set -euo pipefail
 	if [[ $2 == crash ]]; then
-		kill -KILL "$("$COFFER" status "$MNT" --json | sed -n 's/^ *"pid": \([0-9]*\),$/\1/p')"
+		pid=$("$COFFER" status "$MNT" --json | sed -n 's/^ *"pid": \([0-9]*\),$/\1/p')
+		kill -KILL "$pid"
+		while [[ -e /proc/$pid/exe ]]; do sleep 0.01; done
 		umount "$MNT" 2>/dev/null || true # unless the daemon's helper has done it
 	else
 		"$COFFER" umount "$MNT"

@@ -41,6 +41,9 @@ add_users() {
 
 # kill_daemon: as a crash does it; what is left of the mount goes.
 kill_daemon() {
-	kill -KILL "$(daemon_of "$BACKING")"
+	local pid
+	pid=$(daemon_of "$BACKING")
+	kill -KILL "$pid"
+	retry 30 test ! -e "/proc/$pid/exe" || fail "the daemon does not die"
 	umount -l "$MNT" 2>/dev/null || true # unless the daemon's helper has done it
 }

@@ -55,6 +55,7 @@ crash_and_move() {
 	kill_daemon
 	mount_volume "$BACKING" "$MNT"
 	mv "$MNT/held" "$MNT/many/held-elsewhere"
+	sleep 1 # Ganesha tells its runs apart by the second in which they began
 	configure "Lease_Lifetime = 20; Grace_Period = 30;"
 	stop_ganesha
 	start_ganesha
