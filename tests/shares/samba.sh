@@ -99,6 +99,36 @@ smb alice 'put small ticks'
 "$COFFER_BUILD/tests/smb" "$samba/smb.conf" smb://alice:pw-alice@127.0.0.1/vault/ticks "$share/ticks"
 ok
 
+# ---- locks: what a client of Samba has locked, a program on this machine has not ----
+cat >"$TEST_TMP/try_lock" <<'END'
+import fcntl, sys
+file = open(sys.argv[1], "r+b")
+try:
+    fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, int(sys.argv[3]), int(sys.argv[2]))
+    print("free", flush=True)
+except OSError:
+    print("taken", flush=True)
+END
+try_lock() { python3 "$TEST_TMP/try_lock" "$share/locked" "$@"; }
+smb alice 'put large locked'
+mkfifo "$TEST_TMP/commands"
+(cd "$TEST_TMP" && stdbuf -oL smbclient -s "$samba/smb.conf" -U alice%pw-alice -m NT1 //127.0.0.1/vault <commands >said 2>&1) &
+client=$!
+exec {commands}>"$TEST_TMP/commands"
+say posix >&"$commands" # one at a time: what came with another it does not see
+retry 10 grep -q capabilities "$TEST_TMP/said"
+say 'posix_open locked 0644' >&"$commands"
+retry 10 grep -q fnum "$TEST_TMP/said" || fail "smbclient opened nothing: $(cat "$TEST_TMP/said")"
+fnum=$(sed -n 's/.*fnum //p' "$TEST_TMP/said")
+say "lock $fnum w 1000 10" >&"$commands"
+retry 10 eval '[[ $(try_lock 4096 16) == taken ]]' || fail "a program gets what a client locked"
+expect "free free" "$(echo "$(try_lock 4095 1) $(try_lock 4112 100)")" "bytes beside those that a client locked"
+say "unlock $fnum 1000 10" >&"$commands"
+retry 10 eval '[[ $(try_lock 0 0) == free ]]' || fail "a client does not give back what it locked"
+exec {commands}>&-
+wait "$client"
+ok
+
 # ---- listings while entries are deleted: what stays is there exactly once ----
 smb alice 'mkdir many'
 (cd "$share/many" && seq 1000 3999 | xargs touch && chown -R alice:alice .)

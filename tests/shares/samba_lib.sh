@@ -55,5 +55,9 @@ stop_samba() {
 	retry 30 eval '! pgrep -x smbd' || fail "smbd does not end"
 }
 
-# smb USER COMMANDS: what smbclient does of them, from $TEST_TMP.
-smb() { (cd "$TEST_TMP" && smbclient -s "$samba/smb.conf" -U "$1%pw-$1" //127.0.0.1/vault -c "$2"); }
+# smb USER COMMANDS [OPTION...]: what smbclient does of them, from $TEST_TMP.
+smb() {
+	local user=$1 commands=$2
+	shift 2
+	(cd "$TEST_TMP" && smbclient -s "$samba/smb.conf" -U "$user%pw-$user" "$@" //127.0.0.1/vault -c "$commands")
+}
