@@ -3,7 +3,7 @@
 # timeout: 600
 . "$(dirname "$0")/lib.sh"
 command -v ganesha.nfsd >/dev/null || skip "NFS-Ganesha is not installed"
-[[ -x $COFFER_BUILD/tests/nfs ]] || skip "built without libnfs"
+[[ -x $COFFER_BUILD/tests/nfs ]] || skip "built without libnfs, or with a version that the test does not know"
 good=0
 mkdir -p "$TEST_TMP/ganesha" /run/rpcbind /run/ganesha
 mount --bind "$TEST_TMP/ganesha" /var/lib/nfs

@@ -4,13 +4,14 @@
 #
 #   tests/shares/smbtorture.sh native >tests/shares/smbtorture-ext4.txt
 #
-# writes down anew what they say on ext4: "OUTCOME TEST" for each.
+# writes down anew what they say on ext4: the version, then "OUTCOME TEST" for each. Another version's are found out each time.
 . "$(dirname "$0")/lib.sh"
 . "$(dirname "$0")/samba_lib.sh"
 suites=(smb2.create smb2.rename smb2.read smb2.rw smb2.dir smb2.getinfo smb2.setinfo smb2.acls smb2.streams smb2.lock
 	smb2.delete-on-close-perms smb2.ea smb2.ioctl)
 waiting=(smb2.timestamps base.delete) # these wait most of the time
 native=$(dirname "$0")/smbtorture-ext4.txt
+read -r version < <(smbtorture --version)
 
 # outcomes TEST...: one line for each test that these are, or that are in them. What else they say goes to the log.
 outcomes() {
@@ -37,13 +38,21 @@ share() {
 	start_samba "$1/share" >&2
 }
 
-if [[ ${1:-} == native ]]; then
+on_ext4() {
 	share "$(make_loop_fs ext4 1G)"
+	say "$version"
 	all_outcomes 2>/dev/null | sort -k2
 	stop_samba
+}
+
+if [[ ${1:-} == native ]]; then
+	on_ext4
 	exit 0
 fi
-
+if [[ $(sed -n 1p "$native") != "$version" ]]; then
+	on_ext4 >"$TEST_TMP/native"
+	native=$TEST_TMP/native
+fi
 grep ^success "$native" | sort >"$TEST_TMP/wanted"
 good=0 bad=0
 # on_mount MOUNT_OPTIONS CREATE_OPTION...: the same on a new volume.
