@@ -10,7 +10,7 @@
  *   names REMOTE         renames and removes in a new directory
  *   stale REMOTE         holds a file open over what makes it another server's, of version 3
  *   reclaim NAME         holds a file open, of version 4, over a restart of the server, which it takes back
- *   special REMOTE       makes special files and links in a new directory, and files in all ways that there are
+ *   special REMOTE       makes special files and links in a new directory, files in all ways that there are, and some as another user
  *   list REMOTE COUNT    lists a directory that holds the names 0..COUNT-1
  */
 #include "nfs.h"
@@ -365,6 +365,31 @@ static void stale(const char *remote)
 
 /* ---- special ---- */
 
+static void as_user(int id)
+{
+	nfs_set_uid(client.nfs, id);
+	nfs_set_gid(client.nfs, id);
+}
+
+/* Another user's file is theirs, and root's is not. */
+static void another_user(const char *remote)
+{
+	enum { USER = 20001 };
+	struct nfs_stat_64 st;
+	struct nfsfh *file;
+
+	put_text(in(remote, "root's"), "text");
+	OK(nfs_chmod(client.nfs, in(remote, "root's"), 0600));
+	OK(nfs_mkdir2(client.nfs, in(remote, "theirs"), 0777));
+	as_user(USER);
+	put_text(in(remote, "theirs/file"), "theirs");
+	OK(nfs_stat64(client.nfs, in(remote, "theirs/file"), &st));
+	CHECK(st.nfs_uid == USER && st.nfs_gid == USER && has_text(in(remote, "theirs/file"), "theirs"));
+	CHECK(nfs_open(client.nfs, in(remote, "root's"), O_RDONLY, &file) == -EACCES);
+	CHECK(nfs_unlink(client.nfs, in(remote, "root's")) == -EACCES);
+	as_user(0);
+}
+
 static void special(const char *remote)
 {
 	const struct {
@@ -396,6 +421,7 @@ static void special(const char *remote)
 	OK(nfs_truncate(client.nfs, in(remote, "link"), UINT64_C(1) << 33));
 	OK(nfs_stat64(client.nfs, in(remote, "file"), &st));
 	CHECK(st.nfs_size == UINT64_C(1) << 33);
+	another_user(remote);
 	upset(&client);
 	OK(nfs_stat64(client.nfs, in(remote, "file"), &st));
 	CHECK(st.nfs_size == UINT64_C(1) << 33 && st.nfs_nlink == 2);
