@@ -136,7 +136,8 @@ int resolve_mountpoint(const char *path, char *ret)
 
 static int run_fusermount(const char *mountpoint, bool lazy)
 {
-	char *argv[] = { (char[]){ "fusermount3" }, (char[]){ "-uq" }, (char[]){ "--" }, NULL, NULL };
+	char name[] = "fusermount3", quietly[] = "-uq", detached[] = "-uqz", end[] = "--";
+	char *argv[] = { name, lazy ? detached : quietly, end, NULL, NULL };
 	posix_spawn_file_actions_t quiet;
 	AUTO_FREE char *path = strdup(mountpoint);
 	int status, r;
@@ -144,8 +145,6 @@ static int run_fusermount(const char *mountpoint, bool lazy)
 
 	if (!path || posix_spawn_file_actions_init(&quiet) != 0)
 		return -ENOMEM;
-	if (lazy)
-		argv[1] = (char[]){ "-uqz" };
 	argv[3] = path;
 	posix_spawn_file_actions_addopen(&quiet, STDERR_FILENO, "/dev/null", O_WRONLY, 0);
 	r = -posix_spawnp(&pid, argv[0], &quiet, NULL, argv, environ);
