@@ -47,6 +47,7 @@ struct caller {
 /* ---- life ---- */
 struct volume_options {
 	bool read_only;
+	bool shared; /* with read_only: beside others that are, too. Without it nobody else has the volume open */
 	const char *state_dir;
 	bool accept_changes;      /* skip pinning once: the administrator accepts what it found */
 	unsigned sync_interval;   /* seconds between background syncs; 0: the default of 5 */
@@ -67,6 +68,9 @@ int volume_create(int backing_fd, enum suite suite, const char *key_uri, struct 
 int volume_open(int backing_fd, const struct volume_options *o, struct volume **ret);
 /* Writes everything home, removes orphans, ends the epoch. -errno: the volume stays marked unclean; nothing is lost. */
 int volume_close(struct volume *v);
+/* For a mount that the kernel lets nobody change any more: everything so far is durable, and neither access times nor keys change
+ * until it ends. What the kernel had taken and not yet written is still stored. -EROFS (logged): ended, but opened read-only. */
+int volume_set_read_only(struct volume *v, bool read_only);
 
 /* ---- names ---- */
 int volume_lookup(struct volume *v, uint64_t parent, const char *name, struct attr *ret); /* "." and ".." too */

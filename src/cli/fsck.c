@@ -66,7 +66,7 @@ static enum exit_code check_live(int fd, const char *path, bool data)
 
 static enum exit_code check_unmounted(const struct target *t, const char *path, const struct config *c, bool data)
 {
-	struct volume_options o = { .read_only = true, .state_dir = c->state_dir };
+	struct volume_options o = { .read_only = true, .shared = true, .state_dir = c->state_dir };
 	struct fsck_result f = { 0 };
 	struct volume *v;
 	char backing[PATH_MAX];

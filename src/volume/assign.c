@@ -186,10 +186,10 @@ int volume_scope_assign(struct volume *v, uint64_t object, uint32_t scope, bool 
 	int r = 0;
 
 	while (r == 0 && !a.done)
-		r = assign_piece(v, &a);
+		r = volume_rests(v) ? -EROFS : assign_piece(v, &a);
 	done = !a.companion;
 	while (r == 0 && !done)
-		r = assign_companion(v, &a, &done);
+		r = volume_rests(v) ? -EROFS : assign_companion(v, &a, &done);
 	if (r < 0)
 		log_error("object %" PRIu64 " was not put into the scope: %s", object,
 			  r == -ESTALE ? "there is no such object" : strerror(-r));

@@ -343,8 +343,9 @@ struct keeper {
 
 struct volume {
 	int backing_fd;
-	int lock_fds[2]; /* of the directory, of log/lock */
-	bool read_only;
+	int lock_fds[2];     /* of the directory, of log/lock */
+	bool read_only;      /* opened so, for good */
+	atomic_bool resting; /* volume_set_read_only */
 	char *state_dir;
 	uint8_t id[VOLUME_ID_SIZE];
 	struct descriptor *d;
@@ -375,6 +376,11 @@ struct volume {
 	uint64_t next_object, reserved_to;
 	uint64_t recovered_chunks, orphans_removed;
 };
+/* Whether nothing is to be changed by the volume itself. What the kernel still has to write is taken all the same. */
+static inline bool volume_rests(struct volume *v)
+{
+	return v->read_only || atomic_load(&v->resting);
+}
 static inline struct volume *gate_enter(struct volume *v)
 {
 	pthread_rwlock_rdlock(&v->gate);

@@ -127,7 +127,7 @@ int keeper_open_scope(struct volume *v, uint32_t scope, struct secret **provided
 	gate_open(v);
 	recovered = !keys_has_source(v->keys, scope);
 	keeper_set_state(v, scope, recovered ? STATE_RECOVERED : STATE_ACTIVE, true, 0);
-	if (!v->read_only) {
+	if (!volume_rests(v)) {
 		settle_orphans(v, scope);
 		join_recovery(v, scope);
 	}
@@ -213,7 +213,7 @@ static void key_is_active(struct volume *v, const struct scope_entry *s, const s
 	bool newer = info->version != s->kek_version || strcmp(info->id, s->kek_id) != 0;
 
 	keeper_set_state(v, s->number, STATE_ACTIVE, true, keeper_status(v, s->number).until);
-	if (v->read_only)
+	if (volume_rests(v))
 		return;
 	if (!newer && too_old(v, info))
 		newer = keys_rotate(v->keys, s->number) == 0;
@@ -268,7 +268,7 @@ static void poll_scope(struct volume *v, uint32_t scope)
 		(void)keeper_open_scope(v, scope, NULL);
 		log_mute(false);
 	}
-	if (v->read_only || !keeper_status(v, scope).open)
+	if (volume_rests(v) || !keeper_status(v, scope).open)
 		return;
 	(void)keeper_rewrap_infrastructure(v, scope);
 	join_recovery(v, scope);
@@ -279,7 +279,7 @@ static void poll_platform(struct volume *v)
 {
 	struct key_info info;
 
-	if (v->read_only)
+	if (volume_rests(v))
 		return;
 	for (int i = PLATFORM_KEY; i <= INFRASTRUCTURE_KEY; i++)
 		if (platform_describe_key(v->state_dir, (enum platform_key)i, &info) == 0 && too_old(v, &info))

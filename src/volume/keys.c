@@ -158,7 +158,7 @@ int volume_key_set(struct volume *v, uint32_t scope, const char *uri, struct sec
 int volume_key_rotate(struct volume *v, uint32_t scope)
 {
 	LOCK_SCOPE(&v->key_lock);
-	int r = v->read_only ? -EROFS : keys_rotate(v->keys, scope);
+	int r = volume_rests(v) ? -EROFS : keys_rotate(v->keys, scope);
 
 	/* Where its owner made a new version, that is taken. */
 	if (r == 0 || r == -EOPNOTSUPP || r == -ENOKEY)
@@ -170,7 +170,7 @@ int volume_key_rotate_infrastructure(struct volume *v)
 {
 	LOCK_SCOPE(&v->key_lock);
 	struct descriptor *d = volume_descriptor(v);
-	int r = !d ? -ENOMEM : v->read_only ? -EROFS : platform_rotate(v->state_dir, INFRASTRUCTURE_KEY);
+	int r = !d ? -ENOMEM : volume_rests(v) ? -EROFS : platform_rotate(v->state_dir, INFRASTRUCTURE_KEY);
 
 	for (size_t i = 0; r == 0 && i < d->scope_count; i++)
 		if (keeper_status(v, d->scopes[i].number).open)

@@ -343,7 +343,7 @@ void lazy_atime(struct volume *v, struct object *o)
 	const struct meta *m = o->m;
 	bool lazy = false;
 
-	if (v->read_only)
+	if (volume_rests(v))
 		return;
 	clock_gettime(CLOCK_REALTIME_COARSE, &t); /* near enough, and cheaper than now() */
 	pthread_mutex_lock(&o->page_lock);

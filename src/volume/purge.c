@@ -13,9 +13,10 @@
 struct purge {
 	struct volume *v;
 	uint32_t scope;
-	uint64_t lost;                 /* the directory; 0: not needed yet */
-	uint64_t objects;              /* found, or removed */
-	struct kernel_item items[256]; /* what the kernel has to forget */
+	int (*visit)(void *arg, uint64_t object); /* what is done with each object */
+	uint64_t lost;                            /* the directory; 0: not needed yet */
+	uint64_t objects;                         /* found, or removed */
+	struct kernel_item items[256];            /* what the kernel has to forget */
 	size_t item_count;
 };
 
@@ -164,10 +165,18 @@ static int remove_one(void *arg, uint64_t number)
 	return r;
 }
 
+static int visit(void *arg, uint64_t number)
+{
+	const struct purge *p = arg;
+
+	return volume_rests(p->v) ? -EROFS : p->visit(arg, number);
+}
+
 static int each(struct purge *p, int (*call)(void *arg, uint64_t object))
 {
 	p->objects = 0;
-	return store_each_object(p->v->store, 0, UINT64_MAX, call, p);
+	p->visit = call;
+	return store_each_object(p->v->store, 0, UINT64_MAX, visit, p);
 }
 
 static int run_passes(struct purge *p)
@@ -281,7 +290,7 @@ int volume_scope_purge(struct volume *v, uint32_t scope)
 	if (r < 0)
 		return r;
 	pthread_mutex_lock(&v->key_lock);
-	r = v->read_only ? -EROFS : keeper_entry(v, scope, &s);
+	r = volume_rests(v) ? -EROFS : keeper_entry(v, scope, &s);
 	if (r == 0)
 		r = check(p, &s);
 	found = p->objects;

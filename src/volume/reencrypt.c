@@ -24,10 +24,11 @@ static int64_t now_ms(void)
 	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
+/* While nothing is to be written it stops, too: the end of that wakes it. */
 static bool is_stopped(struct volume *v)
 {
 	LOCK_SCOPE(&v->reencryptor.lock);
-	return v->reencryptor.stop;
+	return v->reencryptor.stop || volume_rests(v);
 }
 
 static void pause_until(struct volume *v, int64_t ms)
@@ -85,7 +86,7 @@ static int rewrite_piece(struct pass *p, uint64_t number, bool *ret_done, unsign
 	*ret_done = r == 0 && !is_left(p, &clear);
 	if (r < 0 || *ret_done)
 		return r;
-	if (keys_access(p->v->keys, p->scope, p->version) != SCOPE_OPEN)
+	if (keys_access(p->v->keys, p->scope, p->version) != SCOPE_OPEN || volume_rests(p->v))
 		return -ECANCELED;
 	t.scope = clear.scope;
 	t.dek_version = clear.scope == p->scope ? p->version : clear.dek_version;
@@ -325,10 +326,10 @@ static void *run(void *arg)
 
 		t->wanted = false;
 		pthread_mutex_unlock(&t->lock);
+		if (stop)
+			return NULL;
 		if (!through)
 			pause_until(v, now_ms() + (int64_t)v->keeper.poll * 1000);
-		if (stop || is_stopped(v))
-			return NULL;
 		int r = look_for_lost(v);
 
 		through = run_all(v) && (r == 0 || r == -ECANCELED);

@@ -173,7 +173,7 @@ static bool same_sources(const struct descriptor *a, const struct descriptor *b)
 /* The pin announces what is to come, so that a crash at any instant leaves a descriptor that it accepts. */
 int keeper_store_descriptor(struct volume *v, struct descriptor *next)
 {
-	int r = v->read_only || store_failed(v->store) ? -EROFS : 0;
+	int r = volume_rests(v) || store_failed(v->store) ? -EROFS : 0;
 
 	if (r == -EROFS)
 		log_error("the volume is read-only: its keys cannot be changed");

@@ -20,13 +20,13 @@ enum {
 /* ---- locking the directory ---- */
 /* The directory itself, which nobody can take away from under the lock. -EBUSY, or a descriptor that holds the lock; -EOPNOTSUPP
  * on network file systems. */
-static int lock_directory(int backing_fd, bool read_only)
+static int lock_directory(int backing_fd, bool shared)
 {
 	int fd = openat(backing_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
 	if (fd < 0)
 		return -errno;
-	if (flock(fd, (read_only ? LOCK_SH : LOCK_EX) | LOCK_NB) < 0) {
+	if (flock(fd, (shared ? LOCK_SH : LOCK_EX) | LOCK_NB) < 0) {
 		int r = errno == EWOULDBLOCK ? -EBUSY : -EOPNOTSUPP;
 
 		close(fd);
@@ -35,13 +35,18 @@ static int lock_directory(int backing_fd, bool read_only)
 	return fd;
 }
 
-/* A record lock of this open file alone, which network file systems know too. */
-static int lock_file(int backing_fd, bool read_only)
+/* A record lock of this open file alone, which network file systems know too. Where nothing can be written it cannot keep others out
+ * who only read. */
+static int lock_file(int backing_fd, bool read_only, bool shared)
 {
-	struct flock lock = { .l_type = read_only ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET };
-	int fd = openat(backing_fd, "log/lock",
-			(read_only ? O_RDONLY : O_RDWR | O_CREAT) | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
+	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+	int flags = O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
+	int fd = shared ? -1 : openat(backing_fd, "log/lock", (read_only ? 0 : O_CREAT) | O_RDWR | flags, 0600);
 
+	if (shared || (fd < 0 && read_only && (errno == EROFS || errno == EACCES))) {
+		lock.l_type = F_RDLCK;
+		fd = openat(backing_fd, "log/lock", O_RDONLY | flags);
+	}
 	if (fd < 0)
 		return -errno;
 	if (fcntl(fd, F_OFD_SETLK, &lock) < 0) {
@@ -53,12 +58,12 @@ static int lock_file(int backing_fd, bool read_only)
 	return fd;
 }
 
-static int lock_backing(struct volume *v)
+static int lock_backing(struct volume *v, bool shared)
 {
-	v->lock_fds[0] = lock_directory(v->backing_fd, v->read_only);
+	v->lock_fds[0] = lock_directory(v->backing_fd, shared);
 	if (v->lock_fds[0] < 0 && v->lock_fds[0] != -EOPNOTSUPP)
 		return v->lock_fds[0];
-	v->lock_fds[1] = lock_file(v->backing_fd, v->read_only);
+	v->lock_fds[1] = lock_file(v->backing_fd, v->read_only, shared);
 	return v->lock_fds[1] < 0 ? v->lock_fds[1] : 0;
 }
 
@@ -116,7 +121,7 @@ static void interval(void *arg)
 		pthread_rwlock_unlock(&v->gate);
 	}
 	LOCK_SCOPE(&v->descriptor_lock);
-	if (v->reserved_to - v->next_object < NUMBERS_AHEAD / 2)
+	if (v->reserved_to - v->next_object < NUMBERS_AHEAD / 2 && !volume_rests(v))
 		(void)reserve_numbers(v); /* has said why; it is tried again when they run out */
 }
 
@@ -255,7 +260,7 @@ int volume_create(int backing_fd, enum suite suite, const char *key_uri, struct 
 			r = -ENOTEMPTY;
 	}
 	if (r == 0)
-		r = lock_backing(v);
+		r = lock_backing(v, false);
 	if (r == 0)
 		r = store_new(backing_fd, false, &v->store);
 	if (r == 0)
@@ -479,7 +484,7 @@ int volume_open(int backing_fd, const struct volume_options *o, struct volume **
 	if (r == 0 && faccessat(backing_fd, DESCRIPTOR_NAME, F_OK, AT_SYMLINK_NOFOLLOW) < 0)
 		r = -errno; /* before a lock file is made where no volume is */
 	if (r == 0) {
-		r = lock_backing(v);
+		r = lock_backing(v, o->shared);
 		if (o->read_only && (r == -ENOENT || r == -EROFS))
 			r = 0;
 		if (r < 0 && r != -EBUSY) {
@@ -580,6 +585,27 @@ int volume_statfs(struct volume *v, struct statvfs *ret)
 	return r;
 }
 
+int volume_set_read_only(struct volume *v, bool read_only)
+{
+	if (v->read_only && !read_only)
+		log_error("the volume was opened read-only: unmount it, and mount it without ro");
+	if (v->read_only)
+		return read_only ? 0 : -EROFS;
+	/* Whoever is storing keys just now has done so when this returns. */
+	pthread_mutex_lock(&v->descriptor_lock);
+	atomic_store(&v->resting, read_only);
+	pthread_mutex_unlock(&v->descriptor_lock);
+	if (!read_only) {
+		reencrypt_wake(v);
+		return 0;
+	}
+	gate_close(v); /* what had begun is done */
+	gate_open(v);
+	GATE_SCOPE(v);
+	flush_lazy(v);
+	return volume_sync(v);
+}
+
 bool volume_has_room(struct volume *v)
 {
 	bool room = store_has_room(v->store);
@@ -604,7 +630,7 @@ void volume_status(struct volume *v, struct volume_status *ret)
 		.object_misses = v->object_misses,
 		.page_hits = v->page_hits,
 		.page_misses = v->page_misses,
-		.read_only = v->read_only,
+		.read_only = volume_rests(v),
 		.failed = store_failed(v->store),
 		.store = c,
 	};

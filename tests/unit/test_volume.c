@@ -3,6 +3,8 @@
 
 #include <sys/sysmacros.h>
 
+#include <coffer/volume_keys.h>
+
 TestSuite(volume, .init = scratch_in_memory, .fini = scratch_end, .timeout = 250);
 
 Test(volume, made_and_opened)
@@ -72,6 +74,73 @@ Test(volume, read_only)
 	close_volume();
 	cr_assert_eq(try_open(true), 0);
 	cr_assert_neq(lookup(lookup(ROOT_OBJECT, "dir"), "file"), 0);
+	close_volume();
+}
+
+/* Who serves a volume read-only has it alone, too. */
+Test(volume, read_only_alone)
+{
+	struct volume_options alone = { .read_only = true }, shared = alone;
+	struct volume *other;
+
+	alone.state_dir = shared.state_dir = strdup(in_scratch("state"));
+	shared.shared = true;
+	make_volume(SUITE_XTS_GMAC);
+	for (unsigned i = 0; i < 2; i++) {
+		cr_assert_eq(volume_open(backing, &alone, &vol), 0);
+		cr_assert_eq(volume_open(backing, &alone, &other), -EBUSY);
+		cr_assert_eq(volume_open(backing, &shared, &other), -EBUSY);
+		cr_assert_eq(volume_close(vol), 0);
+		cr_assert_eq(volume_open(backing, &shared, &vol), 0);
+		cr_assert_eq(volume_open(backing, &alone, &other), -EBUSY);
+		close_volume();
+		cr_assert_eq(try_open(false), 0); /* makes the file that is locked as well */
+		close_volume();
+	}
+	free((char *)(uintptr_t)alone.state_dir);
+}
+
+static int64_t access_time(uint64_t object)
+{
+	struct stat st = attributes(object);
+
+	return st.st_atim.tv_sec * INT64_C(1000000000) + st.st_atim.tv_nsec;
+}
+
+/* Made read-only and writable again while it is open: it changes nothing by itself, and takes what the kernel has for it still. */
+Test(volume, read_only_for_a_while)
+{
+	struct volume_status status;
+	char block[BLOCK_SIZE];
+	uint64_t file;
+	int64_t before;
+
+	make_volume(SUITE_XTS_GMAC);
+	open_volume();
+	file = make(ROOT_OBJECT, "file", S_IFREG | 0644);
+	cr_assert_eq(volume_write(vol, file, 0, 1, "a", KEEP_IDS), 0);
+	cr_assert_eq(volume_set_read_only(vol, true), 0);
+	volume_status(vol, &status);
+	cr_assert(status.read_only);
+	before = access_time(file);
+	cr_assert_eq(volume_read(vol, file, 0, 1, block), 1);
+	cr_assert_eq(access_time(file), before);
+	cr_assert_eq(volume_key_rotate(vol, 0), -EROFS);
+	cr_assert_eq(volume_scope_create(vol, "team", "platform:", SUITE_XTS_GMAC, NULL), -EROFS);
+	cr_assert_eq(volume_write(vol, file, 0, 1, "b", WRITTEN_BACK), 0);
+	reopen_volume();
+	cr_assert_eq(volume_read(vol, file, 0, 1, block), 1);
+	cr_assert_eq(block[0], 'b');
+	cr_assert_eq(volume_set_read_only(vol, true), 0);
+	cr_assert_eq(volume_set_read_only(vol, true), 0);
+	cr_assert_eq(volume_set_read_only(vol, false), 0);
+	volume_status(vol, &status);
+	cr_assert_not(status.read_only);
+	cr_assert_eq(volume_key_rotate(vol, 0), 0);
+	close_volume();
+	cr_assert_eq(try_open(true), 0);
+	cr_assert_eq(volume_set_read_only(vol, true), 0);
+	cr_assert_eq(volume_set_read_only(vol, false), -EROFS, "it was opened read-only");
 	close_volume();
 }
 

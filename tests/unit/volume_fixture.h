@@ -33,7 +33,9 @@ static inline void make_volume(enum suite suite)
 
 static inline int try_open(bool read_only)
 {
-	struct volume_options o = { .read_only = read_only, .state_dir = in_scratch("state"), .sync_interval = 1000 };
+	struct volume_options o = {
+		.read_only = read_only, .shared = read_only, .state_dir = in_scratch("state"), .sync_interval = 1000
+	};
 
 	return volume_open(backing, &o, &vol);
 }
