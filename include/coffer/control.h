@@ -1,7 +1,8 @@
 /* The control socket of a daemon, from both sides.
  *
  * It is STATE_DIR/run/DIGEST.sock, with DIGEST the first 32 hex digits of the SHA-256 of the backing directory's absolute
- * path: a replica may be mounted beside its original. Root and the daemon's user may use it; whom it refuses
+ * path: a replica may be mounted beside its original. A second name of it, mount-MAJOR-MINOR.sock, goes by the device of the mount,
+ * whatever that shows as its source; as both are links to one socket, what a killed daemon left never leads to another. Root and the daemon's user may use it; whom it refuses
  * is recorded in the audit trail. A request is one line, a JSON
  * object with "verb" and the verb's arguments; the answer is any number of lines {"line": TEXT} and at last one
  * {"result": 0 or a negative errno, ...}; lines are findings, and why something went wrong. A request with "secret": true is followed
@@ -26,7 +27,8 @@ struct control_facts { /* what verbs may look at; all of it outlives the control
 	struct fs *fs;
 	struct audit *audit;
 	const char *backing, *mountpoint, *state_dir;
-	bool read_only, writeback;
+	dev_t device; /* of the mount */
+	bool writeback;
 	int64_t mounted_at; /* seconds since 1970 */
 };
 /* Listens; -EADDRINUSE: a daemon answers there. */
@@ -41,7 +43,8 @@ void control_free(struct control *c, int result);
 /* ---- the other side ---- */
 /* -ENOENT or -ECONNREFUSED: no daemon serves that backing directory; -EACCES: one of another user does. */
 int control_connect(const char *state_dir, const char *backing, int *ret_fd);
-typedef bool control_line(void *arg, const char *line); /* false: enough */
+int control_connect_mount(const char *state_dir, dev_t device, int *ret_fd); /* likewise, by the mount */
+typedef bool control_line(void *arg, const char *line);                      /* false: enough */
 /* Sends a request (a reference is consumed). */
 int control_send(int fd, json_t *request);
 /* Waits for the answer, handing each line to `line` (may be NULL). *ret_answer (may be NULL) is the caller's to json_decref

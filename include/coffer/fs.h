@@ -24,7 +24,7 @@ enum fs_uring {
 };
 
 struct fs_options {
-	const char *source;       /* what the mount table shows: the backing directory */
+	const char *source;       /* what the mount table shows */
 	const char *kernel_flags; /* mount flags libfuse understands, comma-separated; "" for none */
 	bool read_only;
 	bool allow_other;

@@ -119,7 +119,7 @@ static enum exit_code add_tree(struct assigning *a, char *path)
 }
 
 /* The mount that a path lies on; of a symbolic link, the one where the link is. */
-static enum exit_code find_object(const char *path, struct target *ret, struct stat *st)
+static enum exit_code find_object(const struct config *c, const char *path, struct target *ret, struct stat *st)
 {
 	AUTO_FREE char *copy = strdup(path);
 	enum exit_code code;
@@ -129,7 +129,7 @@ static enum exit_code find_object(const char *path, struct target *ret, struct s
 		log_error("%s: %s", path, strerror(copy ? errno : ENOMEM));
 		return EXIT_OTHER;
 	}
-	code = find_target(S_ISLNK(st->st_mode) ? dirname(copy) : path, ret);
+	code = find_target(c, S_ISLNK(st->st_mode) ? dirname(copy) : path, ret);
 	if (code == EXIT_DONE &&
 	    (!ret->mountpoint[0] || stat(ret->mountpoint, &root) < 0 || root.st_dev != st->st_dev)) {
 		log_error("%s: does not lie on a mounted volume", path);
@@ -143,7 +143,7 @@ enum exit_code assign_scope(const struct config *c, char *path, const char *scop
 	AUTO_FREE struct assigning *a = calloc(1, sizeof(*a));
 	struct target t;
 	struct stat st;
-	enum exit_code code = a ? find_object(path, &t, &st) : EXIT_OTHER, flushed;
+	enum exit_code code = a ? find_object(c, path, &t, &st) : EXIT_OTHER, flushed;
 
 	if (code != EXIT_DONE)
 		return code;

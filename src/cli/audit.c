@@ -160,12 +160,12 @@ static enum exit_code read_trail(const char *path, const struct config *c, struc
 	struct target t;
 	int r;
 
-	code = find_target(path, &t);
+	code = find_target(c, path, &t);
 	if (code == EXIT_DONE)
 		code = start_crypto();
 	if (code != EXIT_DONE)
 		return code;
-	if (control_connect(c->state_dir, t.backing, &control) == 0) {
+	if (connect_target(c, &t, &control) == 0) {
 		r = read_live(control, reading, &result);
 	} else {
 		if (backing_open(t.backing, &fd, backing) < 0)
@@ -175,7 +175,7 @@ static enum exit_code read_trail(const char *path, const struct config *c, struc
 	return summarise(path, reading, r, &result);
 }
 
-enum exit_code command_audit(int argc, char **argv)
+int command_audit(int argc, char **argv)
 {
 	struct arguments a = { .command = "audit" };
 	struct reading reading = { 0 };

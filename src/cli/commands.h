@@ -36,8 +36,8 @@ struct command_option {
 	const char *help;     /* lines of at most 57 characters */
 };
 enum { COMMAND_OPTIONS_MAX = 8 };
-/* argv[0] is "coffer" and the command's name. Returns the program's exit code. */
-typedef enum exit_code command_run(int argc, char **argv);
+/* argv[0] is "coffer" and the command's name, or mount.coffer, whose exit code is mount(8)'s. Returns the program's. */
+typedef int command_run(int argc, char **argv);
 struct command {
 	const char *name, *summary;
 	const char *forms; /* what follows the name: a line for each way to call it */
@@ -48,8 +48,8 @@ struct command {
 };
 extern const struct command commands[];               /* the last has no name */
 const struct command *find_command(const char *name); /* NULL: none */
-command_run command_create, command_mount, command_umount, command_status, command_stats, command_scope, command_key,
-	command_reencrypt, command_fsck, command_audit;
+command_run command_create, command_mount, command_mount_helper, command_umount, command_status, command_stats,
+	command_scope, command_key, command_reencrypt, command_fsck, command_audit;
 
 void print_help(FILE *out);                       /* of the program */
 void print_command_help(const struct command *c); /* fits a screen: 24 lines of 80 columns */
@@ -69,16 +69,25 @@ bool take_arguments(const struct arguments *a, int argc, int min, int max, struc
 void print_scope(const json_t *s);          /* one of a status's "scopes" */
 void print_prometheus(const json_t *stats); /* as the daemon gave them */
 
+/* ---- mounting ---- */
+/* Changes the flags of a mount, and whether it may be written to. */
+enum exit_code remount(const struct config *c, const char *mountpoint, const struct mount_options *o);
+
 /* ---- what commands about a volume share ---- */
 uint64_t count_of(const json_t *o, const char *key); /* a number of a daemon's answer; 0: it has none */
-/* Finds the backing directory that a mounted volume or a path on one belongs to, or that `path` is itself. The mount is told
- * by a mount point that is not empty. Errors have been printed. */
+/* Finds the mounted volume that a path is on, or the volume that `path` is the backing directory of, or the configuration's name
+ * for. The mount is told by a mount point that is not empty. Errors have been printed. */
 struct target {
-	char backing[PATH_MAX]; /* absolute */
+	char backing
+		[PATH_MAX]; /* absolute; of a mount: what it shows as its source, by the configuration if that is a name */
 	char mountpoint[PATH_MAX];
-	bool inside; /* the path lies on the mount, below its root */
+	dev_t device; /* of the mount */
+	bool inside;  /* the path lies on the mount, below its root */
 };
-enum exit_code find_target(const char *path, struct target *ret);
+enum exit_code find_target(const struct config *c, const char *path, struct target *ret);
+/* Connects to the daemon that serves it; as control_connect. */
+int connect_target(const struct config *c, const struct target *t, int *ret_fd);
+bool print_answer_line(void *arg, const char *line); /* a control_line: why something went wrong */
 /* A key from standard input, in one of the forms that key files have. Errors have been printed. */
 enum exit_code read_key(struct secret **ret);
 /* Has the daemon of a mounted volume do something, with a key if one is given; prints what it has to say. *ret_answer (may be NULL)

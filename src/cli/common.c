@@ -99,18 +99,29 @@ enum exit_code start_crypto(void)
 	return EXIT_OTHER;
 }
 
-enum exit_code find_target(const char *path, struct target *ret)
+static void take_mount(const struct config *c, const struct mount_entry *e, struct target *ret)
+{
+	struct config_volume v;
+
+	strcpy(ret->backing, config_volume(c, e->source, &v) == 0 ? v.backing : e->source);
+	strcpy(ret->mountpoint, e->mountpoint);
+	ret->device = e->device;
+}
+
+enum exit_code find_target(const struct config *c, const char *path, struct target *ret)
 {
 	AUTO_CLOSE int fd = -1;
+	struct config_volume v;
 	struct mount_entry e;
 	char absolute[PATH_MAX];
 	int r;
 
 	*ret = (struct target){ 0 };
+	if (config_volume(c, path, &v) == 0)
+		path = v.backing;
 	r = resolve_mountpoint(path, absolute);
 	if (r == 0 && mounts_at(absolute, &e) == 0 && mount_is_coffer(&e)) {
-		strcpy(ret->backing, e.source);
-		strcpy(ret->mountpoint, e.mountpoint);
+		take_mount(c, &e, ret);
 		return EXIT_DONE;
 	}
 	if (r == 0 && access(absolute, F_OK) < 0 && errno != EACCES) /* that is what a locked object says */
@@ -120,8 +131,7 @@ enum exit_code find_target(const char *path, struct target *ret)
 		return EXIT_NOT_A_VOLUME;
 	}
 	if (mounts_above(absolute, &e) == 0 && mount_is_coffer(&e)) {
-		strcpy(ret->backing, e.source);
-		strcpy(ret->mountpoint, e.mountpoint);
+		take_mount(c, &e, ret);
 		ret->inside = true;
 		return EXIT_DONE;
 	}
@@ -132,6 +142,12 @@ enum exit_code find_target(const char *path, struct target *ret)
 		return EXIT_NOT_A_VOLUME;
 	}
 	return EXIT_DONE;
+}
+
+int connect_target(const struct config *c, const struct target *t, int *ret_fd)
+{
+	return t->mountpoint[0] ? control_connect_mount(c->state_dir, t->device, ret_fd)
+				: control_connect(c->state_dir, t->backing, ret_fd);
 }
 
 enum exit_code read_key(struct secret **ret)
@@ -166,14 +182,20 @@ struct asking {
 	const struct secret *key;
 };
 
+bool print_answer_line(void *arg, const char *line)
+{
+	(void)arg;
+	fprintf(stderr, "coffer: %s\n", line);
+	return true;
+}
+
 static bool take_line(void *arg, const char *line)
 {
 	const struct asking *a = arg;
 
 	if (a->key && strcmp(line, CONTROL_READY) == 0)
 		return write_all(a->fd, secret_bytes(a->key), secret_size(a->key)) == 0;
-	fprintf(stderr, "coffer: %s\n", line);
-	return true;
+	return print_answer_line(NULL, line);
 }
 
 enum exit_code ask_daemon(const struct config *c, const char *path, json_t *request, struct secret *key,
@@ -183,12 +205,12 @@ enum exit_code ask_daemon(const struct config *c, const char *path, json_t *requ
 	AUTO_CLOSE int fd = -1;
 	struct asking a = { .key = mine };
 	struct target t;
-	enum exit_code code = find_target(path, &t);
+	enum exit_code code = find_target(c, path, &t);
 	int r;
 
 	if (code == EXIT_DONE)
 		code = start_crypto();
-	if (code == EXIT_DONE && control_connect(c->state_dir, t.backing, &fd) < 0) {
+	if (code == EXIT_DONE && connect_target(c, &t, &fd) < 0) {
 		log_error(
 			"%s: no daemon serves this volume, or it cannot be asked (another --state-dir, another user?)",
 			path);

@@ -62,7 +62,7 @@ static enum exit_code create(const char *path, const char *key_uri, enum suite s
 	return exit_code_of(r);
 }
 
-enum exit_code command_create(int argc, char **argv)
+int command_create(int argc, char **argv)
 {
 	struct arguments a = { .command = "create" };
 	const char *key_uri = NULL, *integrity = "gmac";

@@ -85,7 +85,7 @@ static enum exit_code check_unmounted(const struct target *t, const char *path, 
 	return summarise(path, r, &f, data);
 }
 
-enum exit_code command_fsck(int argc, char **argv)
+int command_fsck(int argc, char **argv)
 {
 	struct arguments a = { .command = "fsck" };
 	bool data = false;
@@ -101,12 +101,12 @@ enum exit_code command_fsck(int argc, char **argv)
 	}
 	if (!take_arguments(&a, argc, 1, 1, &c, &code))
 		return code;
-	code = find_target(argv[optind], &t);
+	code = find_target(&c, argv[optind], &t);
 	if (code == EXIT_DONE)
 		code = start_crypto();
 	if (code != EXIT_DONE)
 		return code;
-	if (control_connect(c.state_dir, t.backing, &fd) == 0)
+	if (connect_target(&c, &t, &fd) == 0)
 		return check_live(fd, argv[optind], data);
 	return check_unmounted(&t, argv[optind], &c, data);
 }

@@ -161,7 +161,7 @@ static const struct {
 	{ "unlock", key_unlock }, { "provide", key_provide }, { "recovery", key_recovery },
 };
 
-enum exit_code command_key(int argc, char **argv)
+int command_key(int argc, char **argv)
 {
 	struct arguments a = { .command = "key" };
 	struct key_options o = { 0 };

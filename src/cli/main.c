@@ -1,6 +1,14 @@
 /* coffer: finds the command. */
 #include "commands.h"
 
+/* mount(8) calls the program by another name. */
+static bool is_mount_helper(const char *path)
+{
+	const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+
+	return strcmp(name, "mount.coffer") == 0 || strcmp(name, "mount.fuse.coffer") == 0;
+}
+
 int main(int argc, char **argv)
 {
 	static char name[32];
@@ -10,6 +18,8 @@ int main(int argc, char **argv)
 		fprintf(stderr, "coffer: cannot switch core dumps off\n");
 		return EXIT_OTHER;
 	}
+	if (argc > 0 && is_mount_helper(argv[0]))
+		return command_mount_helper(argc, argv);
 	if (argc < 2) {
 		print_help(stderr);
 		return EXIT_USAGE;
@@ -30,5 +40,5 @@ int main(int argc, char **argv)
 	}
 	snprintf(name, sizeof(name), "coffer %s", c->name);
 	argv[1] = name; /* as getopt begins its messages */
-	return (int)c->run(argc - 1, argv + 1);
+	return c->run(argc - 1, argv + 1);
 }

@@ -81,7 +81,7 @@ static enum exit_code wait_for_it(const struct config *c, const char *path, cons
 	return code;
 }
 
-enum exit_code command_reencrypt(int argc, char **argv)
+int command_reencrypt(int argc, char **argv)
 {
 	enum { RATE_MAX = 1 << 20 };
 	struct arguments a = { .command = "reencrypt" };

@@ -53,7 +53,7 @@ static enum exit_code list(const struct config *c, const char *path, bool json)
 	return code;
 }
 
-enum exit_code command_scope(int argc, char **argv)
+int command_scope(int argc, char **argv)
 {
 	struct arguments a = { .command = "scope" };
 	struct scope_options o = { 0 };

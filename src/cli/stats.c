@@ -102,7 +102,7 @@ static void print_people(const json_t *stats)
 		       json_string_value(json_object_get(scope, "key_state")));
 }
 
-enum exit_code command_stats(int argc, char **argv)
+int command_stats(int argc, char **argv)
 {
 	struct arguments a = { .command = "stats" };
 	bool json = false, prometheus = false;

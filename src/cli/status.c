@@ -200,10 +200,10 @@ static void print_volume(const json_t *o)
 	json_array_foreach(json_object_get(o, "scopes"), i, scope) print_scope(scope);
 }
 
-static int ask_status(const struct config *c, const char *backing, json_t **ret)
+static int ask_status(const struct config *c, const struct target *t, json_t **ret)
 {
 	AUTO_CLOSE int fd = -1;
-	int r = control_connect(c->state_dir, backing, &fd);
+	int r = connect_target(c, t, &fd);
 
 	if (r == 0)
 		r = control_send(fd, json_pack("{s:s}", "verb", "status"));
@@ -247,7 +247,7 @@ static enum exit_code volume_status_of(const struct target *t, const struct conf
 	code = start_crypto();
 	if (code != EXIT_DONE)
 		return code;
-	r = ask_status(c, t->backing, &o);
+	r = ask_status(c, t, &o);
 	if (r < 0 && t->mountpoint[0]) {
 		log_error("%s: its daemon does not answer: %s (another --state-dir, or it died)", t->mountpoint,
 			  strerror(-r));
@@ -266,7 +266,7 @@ static enum exit_code volume_status_of(const struct target *t, const struct conf
 	return code;
 }
 
-enum exit_code command_status(int argc, char **argv)
+int command_status(int argc, char **argv)
 {
 	struct arguments a = { .command = "status" };
 	bool json = false;
@@ -281,7 +281,7 @@ enum exit_code command_status(int argc, char **argv)
 	}
 	if (!take_arguments(&a, argc, 1, 1, &c, &code))
 		return code;
-	code = find_target(argv[optind], &t);
+	code = find_target(&c, argv[optind], &t);
 	if (code != EXIT_DONE)
 		return code;
 	return t.inside ? object_status(&c, argv[optind], &t, json) : volume_status_of(&t, &c, json);

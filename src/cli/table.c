@@ -48,8 +48,9 @@ const struct command commands[] = {
 	{
 		"mount",
 		"serve a volume",
-		"BACKING MNT [-f] [-o OPTIONS]",
-		"Returns once the mount works, or says why it does not. OPTIONS, with commas:\n"
+		"BACKING|NAME [MNT] [-f] [-o OPTIONS]",
+		"Returns once the mount works, or says why it does not. The settings may have a\n"
+		"NAME for a volume, with its MNT and OPTIONS. OPTIONS, with commas:\n"
 		"  ro, rw               the volume is only read; read and written\n"
 		"  allow_other          other users may use the mount (default for root)\n"
 		"  writeback=on|off     off: each write is stored before it returns\n"
@@ -57,6 +58,7 @@ const struct command commands[] = {
 		"                       switch it on (root only); never\n"
 		"  accept               take a volume that is not what this machine saw last\n"
 		"  recovery             open it with its recovery key, from standard input\n"
+		"  remount              change ro, rw and flags of what is mounted there\n"
 		"  nosuid, nodev, noexec, noatime, sync and others as in mount(8)\n",
 		command_mount,
 		{

@@ -1,7 +1,6 @@
 /* coffer umount: returns once the daemon has written everything and released the volume. */
 #include <errno.h>
 #include <poll.h>
-#include <sys/stat.h>
 
 #include "commands.h"
 
@@ -42,8 +41,7 @@ static enum exit_code say_not_unmounted(const char *path, int r)
 /* Without a daemon to ask: one that died, or one of another user with another state directory. */
 static enum exit_code unmount_alone(const char *path, const char *mountpoint)
 {
-	struct stat st;
-	bool dead = stat(mountpoint, &st) < 0 && errno == ENOTCONN;
+	bool dead = mount_answers(mountpoint) == -ENOTCONN;
 	int r = unmount(mountpoint, dead);
 
 	if (r < 0)
@@ -77,27 +75,32 @@ static enum exit_code unmount_and_wait(int fd, const char *path, const char *mou
 	return r < 0 ? EXIT_NOT_WRITTEN : EXIT_DONE;
 }
 
-enum exit_code command_umount(int argc, char **argv)
+int command_umount(int argc, char **argv)
 {
 	struct arguments a = { .command = "umount" };
 	char mountpoint[PATH_MAX];
 	struct mount_entry e;
 	AUTO_CLOSE int fd = -1;
+	struct config_volume v;
 	enum exit_code code;
+	const char *path;
 	struct config c;
 	int option;
 
 	(void)take_option(&a, argc, argv, &option); /* it has none of its own */
 	if (!take_arguments(&a, argc, 1, 1, &c, &code))
 		return code;
-	if (resolve_mountpoint(argv[optind], mountpoint) < 0 || mounts_at(mountpoint, &e) < 0 || !mount_is_coffer(&e)) {
-		log_error("%s: no volume is mounted there", argv[optind]);
+	path = argv[optind];
+	if (config_volume(&c, path, &v) == 0 && v.mountpoint[0])
+		path = v.mountpoint;
+	if (resolve_mountpoint(path, mountpoint) < 0 || mounts_at(mountpoint, &e) < 0 || !mount_is_coffer(&e)) {
+		log_error("%s: no volume is mounted there", path);
 		return EXIT_NOT_MOUNTED;
 	}
 	code = start_crypto();
 	if (code != EXIT_DONE)
 		return code;
-	if (control_connect(c.state_dir, e.source, &fd) < 0)
-		return unmount_alone(argv[optind], mountpoint);
-	return unmount_and_wait(fd, argv[optind], mountpoint);
+	if (control_connect_mount(c.state_dir, e.device, &fd) < 0)
+		return unmount_alone(path, mountpoint);
+	return unmount_and_wait(fd, path, mountpoint);
 }

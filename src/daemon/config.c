@@ -1,6 +1,7 @@
 /* Settings: the configuration file (libconfig), the environment, and where state is kept. */
 #include <errno.h>
 #include <libconfig.h>
+#include <pwd.h>
 #include <stdio.h>
 
 #include <coffer/audit.h>
@@ -28,8 +29,11 @@ static int set_path(char *out, const char *path, const char *what)
 static int default_state_dir(char *out)
 {
 	const char *base = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
+	const struct passwd *user = home ? NULL : getpwuid(geteuid()); /* mount(8) takes HOME away */
 	int n;
 
+	if (user)
+		home = user->pw_dir;
 	if (geteuid() == 0)
 		n = snprintf(out, PATH_MAX, "%s", SYSTEM_STATE_DIR);
 	else if (base && base[0] == '/')
@@ -39,7 +43,8 @@ static int default_state_dir(char *out)
 	else
 		n = PATH_MAX;
 	if (n >= PATH_MAX) {
-		log_error("no place for state: neither XDG_STATE_HOME nor HOME is set; use --state-dir");
+		log_error(
+			"no place for state: neither XDG_STATE_HOME nor HOME is set, and the user has no home directory; use --state-dir");
 		return -EINVAL;
 	}
 	return 0;
@@ -149,6 +154,46 @@ static int set_kmip(const config_setting_t *group, struct key_settings *k, const
 	return r;
 }
 
+static int set_volume(const config_setting_t *group, struct config_volume *v, const char *file)
+{
+	int r = config_setting_is_group(group) ? 0 : bad_setting(group, "a group");
+	const char *text;
+
+	*v = (struct config_volume){ 0 };
+	for (int i = 0; r == 0 && i < config_setting_length(group); i++) {
+		const config_setting_t *s = config_setting_get_elem(group, (unsigned)i);
+		const char *name = config_setting_name(s);
+
+		if (strcmp(name, "backing") == 0) {
+			r = set_absolute_path(v->backing, s);
+		} else if (strcmp(name, "mountpoint") == 0) {
+			r = set_absolute_path(v->mountpoint, s);
+		} else if (strcmp(name, "options") == 0) {
+			text = config_setting_get_string(s);
+			if (!text || strlen(text) >= sizeof(v->options))
+				r = bad_setting(s, "mount options, as after -o");
+			else
+				strcpy(v->options, text);
+		} else {
+			r = unknown_setting(s, file);
+		}
+	}
+	if (r == 0 && !v->backing[0])
+		r = bad_setting(group, "a group with at least a backing directory");
+	return r;
+}
+
+/* Whoever wants one of them reads it anew: config_volume(). */
+static int check_volumes(const config_setting_t *group, const char *file)
+{
+	int r = config_setting_is_group(group) ? 0 : bad_setting(group, "a group, with a group for each volume");
+	struct config_volume v;
+
+	for (int i = 0; r == 0 && i < config_setting_length(group); i++)
+		r = set_volume(config_setting_get_elem(group, (unsigned)i), &v, file);
+	return r;
+}
+
 static int apply(struct config *c, const config_setting_t *s)
 {
 	const char *name = config_setting_name(s);
@@ -179,28 +224,51 @@ static int apply(struct config *c, const config_setting_t *s)
 		return set_uring(s, &c->uring);
 	if (strcmp(name, "log_level") == 0)
 		return set_log_level(s, &c->log_level);
+	if (strcmp(name, "volumes") == 0)
+		return check_volumes(s, c->file);
 	return unknown_setting(s, c->file);
+}
+
+/* *ret is to be destroyed in any case. */
+static int read_file(const char *name, config_t *ret)
+{
+	config_init(ret);
+	if (config_read_file(ret, name))
+		return 0;
+	if (config_error_type(ret) == CONFIG_ERR_FILE_IO)
+		log_error("%s: cannot be read: %s", name, strerror(errno));
+	else
+		log_error("%s:%d: %s", name, config_error_line(ret), config_error_text(ret));
+	return -EINVAL;
 }
 
 static int read_settings(struct config *c)
 {
 	const config_setting_t *root;
 	config_t file;
-	int r = 0;
+	int r = read_file(c->file, &file);
 
-	config_init(&file);
-	if (!config_read_file(&file, c->file)) {
-		if (config_error_type(&file) == CONFIG_ERR_FILE_IO)
-			log_error("%s: cannot be read: %s", c->file, strerror(errno));
-		else
-			log_error("%s:%d: %s", c->file, config_error_line(&file), config_error_text(&file));
-		r = -EINVAL;
-		goto out;
-	}
 	root = config_root_setting(&file);
 	for (int i = 0; r == 0 && i < config_setting_length(root); i++)
 		r = apply(c, config_setting_get_elem(root, (unsigned)i));
-out:
+	config_destroy(&file);
+	return r;
+}
+
+int config_volume(const struct config *c, const char *name, struct config_volume *ret)
+{
+	const config_setting_t *group, *volume;
+	config_t file;
+	int r;
+
+	if (!c->file[0] || strpbrk(name, "/.:"))
+		return -ENOENT; /* no name, and the last two would lead libconfig elsewhere */
+	r = read_file(c->file, &file);
+	if (r == 0) {
+		group = config_lookup(&file, "volumes");
+		volume = group ? config_setting_get_member(group, name) : NULL;
+		r = volume ? set_volume(volume, ret, c->file) : -ENOENT;
+	}
 	config_destroy(&file);
 	return r;
 }

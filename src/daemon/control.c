@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <sys/eventfd.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 
 #include <coffer/crypto.h>
 
@@ -18,8 +19,8 @@ enum {
 
 struct control {
 	int dir_fd, listen_fd, stop_fd;
-	struct sockaddr_un address;
-	ino_t inode; /* of the socket's name */
+	char name[SOCKET_NAME_SIZE], mount_name[SOCKET_NAME_SIZE];
+	ino_t inode; /* of the socket, as its names have it */
 	struct control_facts facts;
 	bool bound, serving;
 	pthread_t thread;
@@ -58,42 +59,59 @@ int control_socket_dir(const char *state_dir, bool make, int *ret_fd)
 	return 0;
 }
 
-/* By way of /proc, because a socket's path may have 107 bytes only and a state directory more. */
-int control_address(int dir_fd, const char *backing, struct sockaddr_un *ret)
+int control_name(const char *backing, char out[static SOCKET_NAME_SIZE])
 {
 	char name[BACKING_NAME_SIZE];
 	int r = backing_name(backing, name);
 
-	if (r < 0)
-		return r;
-	*ret = (struct sockaddr_un){ .sun_family = AF_UNIX };
-	snprintf(ret->sun_path, sizeof(ret->sun_path), "/proc/self/fd/%d/%s.sock", dir_fd, name);
-	return 0;
+	if (r == 0)
+		snprintf(out, SOCKET_NAME_SIZE, "%s.sock", name);
+	return r;
 }
 
-static const char *socket_name(const struct sockaddr_un *a)
+void control_mount_name(dev_t device, char out[static SOCKET_NAME_SIZE])
 {
-	return strrchr(a->sun_path, '/') + 1;
+	snprintf(out, SOCKET_NAME_SIZE, "mount-%u-%u.sock", major(device), minor(device));
 }
 
-/* A socket that nobody answers on is what a killed daemon left; the volume's lock has been taken by now. */
+/* By way of /proc, because a socket's path may have 107 bytes only and a state directory more. */
+struct sockaddr_un control_address(int dir_fd, const char *name)
+{
+	struct sockaddr_un a = { .sun_family = AF_UNIX };
+
+	snprintf(a.sun_path, sizeof(a.sun_path), "/proc/self/fd/%d/%s", dir_fd, name);
+	return a;
+}
+
+static bool is_answered(const struct sockaddr_un *a)
+{
+	AUTO_CLOSE int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	return fd >= 0 && (connect(fd, (const struct sockaddr *)a, sizeof(*a)) == 0 || errno == EAGAIN);
+}
+
+/* A socket that nobody answers on is what a killed daemon left. The volume's lock has been taken by now, but on a read-only backing
+ * directory that may not keep others out. */
 static int bind_socket(struct control *c)
 {
+	struct sockaddr_un address = control_address(c->dir_fd, c->name);
 	mode_t mask;
 	int r;
 
-	unlinkat(c->dir_fd, socket_name(&c->address), 0);
+	if (is_answered(&address))
+		return -EADDRINUSE;
+	unlinkat(c->dir_fd, c->name, 0);
 	c->listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (c->listen_fd < 0)
 		return -errno;
 	mask = umask(0177);
-	r = bind(c->listen_fd, (struct sockaddr *)&c->address, sizeof(c->address)) < 0 ? -errno : 0;
+	r = bind(c->listen_fd, (struct sockaddr *)&address, sizeof(address)) < 0 ? -errno : 0;
 	umask(mask);
 	c->bound = r == 0;
 	if (r == 0) {
 		struct stat st;
 
-		r = fstatat(c->dir_fd, socket_name(&c->address), &st, AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0;
+		r = fstatat(c->dir_fd, c->name, &st, AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0;
 		c->inode = st.st_ino;
 	}
 	if (r == 0 && listen(c->listen_fd, CONNECTIONS_MAX) < 0)
@@ -113,13 +131,16 @@ int control_start(const char *state_dir, const char *backing, struct control **r
 	pthread_cond_init(&c->idle, NULL);
 	r = control_socket_dir(state_dir, true, &c->dir_fd);
 	if (r == 0)
-		r = control_address(c->dir_fd, backing, &c->address);
+		r = control_name(backing, c->name);
 	if (r == 0)
 		r = bind_socket(c);
 	if (r == 0 && (c->stop_fd = eventfd(0, EFD_CLOEXEC)) < 0)
 		r = -errno;
 	if (r < 0) {
-		log_error("control socket in %s/run: %s", state_dir, strerror(-r));
+		if (r == -EADDRINUSE)
+			log_error("%s: a daemon serves this volume already", backing);
+		else
+			log_error("control socket in %s/run: %s", state_dir, strerror(-r));
 		control_free(c, r);
 		return r;
 	}
@@ -364,26 +385,33 @@ static void *run_control(void *arg)
 int control_serve(struct control *c, const struct control_facts *f)
 {
 	c->facts = *f;
+	control_mount_name(f->device, c->mount_name);
+	unlinkat(c->dir_fd, c->mount_name, 0); /* of a daemon that was killed: its mount is gone */
+	if (linkat(c->dir_fd, c->name, c->dir_fd, c->mount_name, 0) < 0)
+		log_warning("%s: commands will not find the daemon by its mount point: %s", f->mountpoint,
+			    strerror(errno));
 	c->serving = pthread_create(&c->thread, NULL, run_control, c) == 0;
 	return c->serving ? 0 : -EAGAIN;
 }
 
 /* If the backing directory was replaced by another of the same path, the name may be that one's daemon's by now. */
-static void remove_name(struct control *c)
+static void remove_name(const struct control *c, const char *name)
 {
 	struct stat st;
 
-	if (c->bound && fstatat(c->dir_fd, socket_name(&c->address), &st, AT_SYMLINK_NOFOLLOW) == 0 &&
-	    st.st_ino == c->inode)
-		unlinkat(c->dir_fd, socket_name(&c->address), 0);
-	c->bound = false;
+	if (name[0] && fstatat(c->dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_ino == c->inode)
+		unlinkat(c->dir_fd, name, 0);
 }
 
 void control_stop(struct control *c)
 {
 	uint64_t one = 1;
 
-	remove_name(c);
+	if (c->bound) {
+		remove_name(c, c->name);
+		remove_name(c, c->mount_name);
+	}
+	c->bound = false;
 	if (c->serving && write(c->stop_fd, &one, sizeof(one)) == sizeof(one))
 		pthread_join(c->thread, NULL);
 	c->serving = false;

@@ -3,23 +3,37 @@
 
 #include "daemon_internal.h"
 
-int control_connect(const char *state_dir, const char *backing, int *ret_fd)
+static int connect_to(const char *state_dir, const char *name, int *ret_fd)
 {
 	AUTO_CLOSE int dir = -1, fd = -1;
 	struct sockaddr_un address;
-	int r;
+	int r = control_socket_dir(state_dir, false, &dir);
 
-	r = control_socket_dir(state_dir, false, &dir);
-	if (r == 0)
-		r = control_address(dir, backing, &address);
 	if (r < 0)
 		return r;
+	address = control_address(dir, name);
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0)
 		return -errno;
 	*ret_fd = fd;
 	fd = -1;
 	return 0;
+}
+
+int control_connect(const char *state_dir, const char *backing, int *ret_fd)
+{
+	char name[SOCKET_NAME_SIZE];
+	int r = control_name(backing, name);
+
+	return r < 0 ? r : connect_to(state_dir, name, ret_fd);
+}
+
+int control_connect_mount(const char *state_dir, dev_t device, int *ret_fd)
+{
+	char name[SOCKET_NAME_SIZE];
+
+	control_mount_name(device, name);
+	return connect_to(state_dir, name, ret_fd);
 }
 
 int control_send(int fd, json_t *request)

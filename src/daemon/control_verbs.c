@@ -59,6 +59,21 @@ void control_send_line(void *arg, const char *line)
 	json_decref(message);
 }
 
+/* The kernel lets nobody write any more, or is about to let them again. */
+static json_t *verb_read_only(struct connection *c, int *ret_result)
+{
+	const struct control_facts *f = c->facts;
+	bool on = json_is_true(json_object_get(c->request, "on"));
+
+	/* What the kernel held is on its way. */
+	if (on)
+		wait_until_quiet(f->fs, NULL);
+	*ret_result = volume_set_read_only(f->volume, on);
+	if (*ret_result == 0)
+		log_notice("%s is %s now", f->mountpoint, on ? "read-only" : "writable");
+	return NULL;
+}
+
 static json_t *verb_fsck(struct connection *c, int *ret_result)
 {
 	struct fsck_result found = { 0 };
@@ -88,6 +103,7 @@ static const struct control_verb verbs[] = {
 	{ "stats", verb_stats, false },
 	{ "fsck", verb_fsck, false },
 	{ "audit", verb_audit, false },
+	{ "read-only", verb_read_only, false },
 	{ "scope-create", verb_scope_create, true },
 	{ "scope-enable", verb_scope_enable, true },
 	{ "scope-disable", verb_scope_disable, true },

@@ -9,16 +9,15 @@
 #include <sys/stat.h>
 #include <time.h>
 
-#include <coffer/crypto.h>
 #include <coffer/volume_keys.h>
 
 #include "daemon_internal.h"
 
 enum {
-	RECOVERY_TEXT_MAX = 1024, /* bytes, with whatever separates its groups */
-	SETTLE_SECONDS = 10,      /* at most, for the kernel to write what it holds of files in use */
-	STRAY_SECONDS = 10,       /* for the kernel to let go of the file system after the unmount */
-	QUIET_MS = 300,           /* without a change: it has */
+	SETTLE_SECONDS = 10, /* at most, for the kernel to write what it holds of files in use */
+	STRAY_SECONDS = 10,  /* for the kernel to let go of the file system after the unmount */
+	QUIET_MS = 300,      /* without a change: it has */
+	DEAD_MOUNTS = 16,    /* at most, on top of each other */
 };
 
 struct daemon {
@@ -28,7 +27,10 @@ struct daemon {
 	char backing[PATH_MAX], mountpoint[PATH_MAX];
 	int backing_fd;
 	struct fs_options fs_options;
+	char source[PATH_MAX]; /* a copy: the helper writes its name over the arguments */
+	char mount_flags[MOUNT_FLAGS_SIZE];
 	struct helper helper;
+	struct service service;
 	struct volume *volume;
 	struct fs *fs;
 	struct control *control;
@@ -61,18 +63,31 @@ void leave_terminal(void)
 		close(null);
 }
 
+/* What daemons that died left there gives nothing but errors. Their helpers may be about to take it away, too. */
+static void clear_dead_mounts(const char *mountpoint)
+{
+	struct mount_entry e;
+
+	for (int i = 0; i < DEAD_MOUNTS && mount_answers(mountpoint) == -ENOTCONN; i++)
+		if (mounts_at(mountpoint, &e) == 0 && mount_is_coffer(&e) && unmount(mountpoint, true) == 0)
+			log_notice("%s: a daemon that died had left its mount there; it was taken away", mountpoint);
+}
+
 static enum exit_code check_mountpoint(struct daemon *d)
 {
 	const char *given = d->request->mountpoint;
-	struct mount_entry e;
 	struct stat st;
 	size_t len = strlen(d->backing);
 	int r = resolve_mountpoint(given, d->mountpoint);
 
+	if (r == 0) {
+		clear_dead_mounts(d->mountpoint);
+		r = mount_answers(d->mountpoint);
+	}
 	if (r == 0 && stat(d->mountpoint, &st) < 0)
 		r = -errno;
-	if (r == -ENOTCONN && mounts_at(d->mountpoint, &e) == 0 && mount_is_coffer(&e))
-		log_error("%s: a daemon that died left its mount there; coffer umount %s takes it away", given, given);
+	if (r == -ENOTCONN)
+		log_error("%s: a daemon that died left its mount there, and it is not yours to take away", given);
 	else if (r < 0)
 		log_error("%s: %s", given, strerror(-r));
 	else if (!S_ISDIR(st.st_mode))
@@ -82,74 +97,6 @@ static enum exit_code check_mountpoint(struct daemon *d)
 	else
 		return EXIT_DONE;
 	return EXIT_MOUNT_POINT;
-}
-
-/* Read here and not by the process that was started: what that has of keys does not come over the fork. */
-static int read_recovery_key(struct secret **ret)
-{
-	AUTO_SECRET struct secret *text = secret_new(RECOVERY_TEXT_MAX);
-	AUTO_SECRET struct secret *key = secret_new(KEY_SIZE);
-	unsigned group = 0;
-	size_t len = 0;
-	int r = text && key ? read_secret(STDIN_FILENO, "recovery key", text, &len) : -ENOMEM;
-
-	if (r == 0)
-		r = recovery_read(text, len, key, &group);
-	if (r == -EINVAL && group)
-		log_error("the recovery key has a mistake in its group %u", group);
-	else if (r == -EINVAL)
-		log_error("a recovery key has %d groups of 6 digits", RECOVERY_GROUPS);
-	else if (r < 0)
-		log_error("the recovery key cannot be read from standard input: %s", strerror(-r));
-	if (r < 0)
-		return -EINVAL;
-	*ret = key;
-	key = NULL;
-	return 0;
-}
-
-static enum exit_code open_volume(struct daemon *d)
-{
-	AUTO_SECRET struct secret *recovery = NULL;
-	const struct config *c = d->request->config;
-	struct volume_options o = {
-		.read_only = d->request->options.read_only,
-		.state_dir = c->state_dir,
-		.accept_changes = d->request->options.accept_changes,
-		.sync_interval = c->sync_interval,
-		.key_poll = c->key_poll,
-		.key_grace = c->key_grace,
-		.key_flush = c->key_flush,
-		.key_rotate_days = c->key_rotate_days,
-		.requester = &d->requester,
-		.audit_keep = c->audit_keep,
-	};
-	struct descriptor *descriptor = NULL;
-	int r;
-
-	if (backing_has_volume(d->backing_fd) < 0) {
-		log_error("%s: there is no volume here (no file %s)", d->backing, DESCRIPTOR_NAME);
-		return EXIT_NOT_A_VOLUME;
-	}
-	/* An unreadable descriptor and an unusable key are different errors to the caller. */
-	r = descriptor_load(d->backing_fd, &descriptor);
-	if (r < 0)
-		return r == -EPROTONOSUPPORT ? EXIT_FORMAT : r == -EIO ? EXIT_IO : EXIT_NOT_A_VOLUME;
-	r = make_dirs(c->state_dir, 0700);
-	if (r < 0)
-		log_error("%s: %s", c->state_dir, strerror(-r));
-	if (r == 0 && c->confine)
-		r = confine(d->backing, c->state_dir, &c->keys);
-	descriptor_free(descriptor);
-	if (r < 0)
-		return EXIT_OTHER;
-	if (d->request->options.recovery && read_recovery_key(&recovery) < 0)
-		return EXIT_WRONG_KEY;
-	o.recovery = recovery ? &recovery : NULL;
-	r = volume_open(d->backing_fd, &o, &d->volume);
-	if (r == -EBUSY)
-		log_error("%s: a daemon serves this volume already", d->backing);
-	return exit_code_of(r);
 }
 
 static int record_mount(struct daemon *d)
@@ -168,6 +115,8 @@ static enum exit_code start_session(struct daemon *d)
 	int fd, r;
 
 	r = control_start(d->request->config->state_dir, d->backing, &d->control);
+	if (r == -EADDRINUSE)
+		return EXIT_BUSY;
 	/* Before it: a mount that nobody serves yet is not easily given up. */
 	if (r == 0)
 		r = record_mount(d);
@@ -199,11 +148,11 @@ static void *run_ready(void *arg)
 		.backing = d->backing,
 		.mountpoint = d->mountpoint,
 		.state_dir = d->request->config->state_dir,
-		.read_only = d->fs_options.read_only,
 		.writeback = d->fs_options.writeback,
 		.mounted_at = time(NULL),
 	};
 	bool background = !d->request->foreground;
+	struct mount_entry e;
 	struct stat st;
 
 	/* A root directory that is locked answers, too. */
@@ -212,6 +161,8 @@ static void *run_ready(void *arg)
 		fs_stop(d->fs);
 		return NULL;
 	}
+	if (mounts_at(d->mountpoint, &e) == 0)
+		facts.device = e.device;
 	helper_ready(&d->helper, background);
 	volume_keeper_start(d->volume, &(struct kernel_cache){ fs_drop, d->fs });
 	control_serve(d->control, &facts);
@@ -219,20 +170,20 @@ static void *run_ready(void *arg)
 	if (background)
 		leave_terminal();
 	log_notice("%s is mounted on %s", d->backing, d->mountpoint);
+	service_tell(&d->service, "READY=1\nSTATUS=Serving the volume");
 	report(d, EXIT_DONE);
 	return NULL;
 }
 
-/* After a detached unmount: until the kernel has nothing more to write, as far as one can see that from here. */
-static void wait_until_quiet(struct daemon *d)
+void wait_until_quiet(const struct fs *f, const atomic_bool *ended)
 {
 	struct timespec pause = { .tv_nsec = QUIET_MS * 1000000L };
 	uint64_t before;
 
 	for (int i = 0; i < SETTLE_SECONDS * 1000 / QUIET_MS; i++) {
-		before = fs_changes(d->fs);
+		before = fs_changes(f);
 		nanosleep(&pause, NULL);
-		if (atomic_load(&d->ended) || fs_changes(d->fs) == before)
+		if ((ended && atomic_load(ended)) || fs_changes(f) == before)
 			return;
 	}
 }
@@ -252,7 +203,7 @@ static void stop_serving(struct daemon *d)
 		log_warning("%s is in use: detached; open files fail from now on", d->mountpoint);
 		helper_unmount(&d->helper, true);
 	}
-	wait_until_quiet(d);
+	wait_until_quiet(d->fs, &d->ended);
 	if (!atomic_load(&d->ended))
 		fs_stop(d->fs);
 }
@@ -265,6 +216,23 @@ static void stopping_signals(sigset_t *set)
 	sigaddset(set, SIGHUP);
 }
 
+/* Waits for a signal. Meanwhile the service manager hears that the volume answers: if that hangs, so does this. */
+static int wait_for_signal(struct daemon *d, const sigset_t *set)
+{
+	unsigned ms = d->service.watchdog_ms;
+	struct timespec interval = { .tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L };
+	struct attr a;
+	int sig;
+
+	while ((sig = ms ? sigtimedwait(set, NULL, &interval) : sigwaitinfo(set, NULL)) < 0) {
+		if (errno != EAGAIN || !atomic_load(&d->works))
+			continue;
+		(void)volume_getattr(d->volume, ROOT_OBJECT, &a);
+		service_tell(&d->service, "WATCHDOG=1");
+	}
+	return sig;
+}
+
 static void *run_signals(void *arg)
 {
 	struct daemon *d = arg;
@@ -272,7 +240,9 @@ static void *run_signals(void *arg)
 	int sig;
 
 	stopping_signals(&set);
-	if (sigwait(&set, &sig) == 0 && !atomic_load(&d->ended)) {
+	sig = wait_for_signal(d, &set);
+	if (!atomic_load(&d->ended)) {
+		service_tell(&d->service, "STOPPING=1\nSTATUS=Unmounting");
 		log_notice("%s: unmounting", strsignal(sig));
 		stop_serving(d);
 	}
@@ -290,6 +260,7 @@ static enum exit_code serve(struct daemon *d)
 	else
 		log_error("no threads");
 	atomic_store(&d->ended, true);
+	service_tell(&d->service, "STOPPING=1\nSTATUS=Writing the last state");
 	if (r < 0)
 		log_error("the connection to the kernel failed: %s", strerror(-r));
 	/* First of all end the connection: whoever waits for an answer through the mount gets an error now. */
@@ -332,6 +303,7 @@ static enum exit_code stop(struct daemon *d, enum exit_code code)
 	if (d->backing_fd >= 0)
 		close(d->backing_fd);
 	log_cut_short(false);
+	service_end(&d->service);
 	control_free(d->control, r); /* who hears that it is over may take the backing directory's file system away */
 	return code;
 }
@@ -353,6 +325,7 @@ static void prepare_resources(void)
 static enum exit_code run(struct daemon *d)
 {
 	const struct mount_options *o = &d->request->options;
+	struct opening opening = { .request = d->request, .requester = &d->requester, .backing = d->backing };
 	enum exit_code code = EXIT_OTHER;
 	sigset_t set;
 	int r;
@@ -377,14 +350,19 @@ static enum exit_code run(struct daemon *d)
 		log_error("/: %s", strerror(errno));
 		goto out;
 	}
+	mount_options_flags(o, d->mount_flags);
+	snprintf(d->source, sizeof(d->source), "%s", d->request->source ? d->request->source : d->backing);
 	d->fs_options = (struct fs_options){
-		.source = d->backing,
-		.kernel_flags = o->kernel_flags,
+		.source = d->source,
+		.kernel_flags = d->mount_flags,
 		.read_only = o->read_only,
 		.allow_other = o->allow_other,
 		.writeback = o->writeback && !o->read_only,
 		.uring = o->uring,
 	};
+	/* Who merely inherited a service manager's socket has nothing to say there. */
+	if (d->request->foreground)
+		service_start(&d->service);
 	r = helper_start(&d->helper, d->mountpoint, &d->fs_options);
 	if (r == 0)
 		r = crypto_start();
@@ -393,7 +371,8 @@ static enum exit_code run(struct daemon *d)
 		goto out;
 	}
 	key_set_opener(helper_open_key, &d->helper);
-	code = open_volume(d);
+	opening.backing_fd = d->backing_fd;
+	code = open_volume(&opening, &d->volume);
 	if (code == EXIT_DONE)
 		code = start_session(d);
 	if (code == EXIT_DONE)
@@ -428,6 +407,7 @@ enum exit_code daemon_mount(const struct mount_request *r)
 		.report_fd = -1,
 		.backing_fd = -1,
 		.helper = { -1, PTHREAD_MUTEX_INITIALIZER },
+		.service = { .fd = -1 },
 	};
 	enum exit_code code = EXIT_OTHER;
 	int report[2];

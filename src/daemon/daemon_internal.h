@@ -2,6 +2,7 @@
 #ifndef COFFER_DAEMON_INTERNAL_H
 #define COFFER_DAEMON_INTERNAL_H
 
+#include <stdatomic.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
@@ -25,8 +26,30 @@ int helper_unmount(struct helper *h, bool lazy);
 int helper_open_key(void *arg, const char *path);
 void helper_end(struct helper *h); /* orderly: nothing is detached */
 
+/* ---- opening.c ---- */
+struct opening {
+	const struct mount_request *request;
+	const struct audit_requester *requester;
+	const char *backing; /* absolute */
+	int backing_fd;
+};
+/* Confines the process, and opens the volume; waits for a daemon that is about to end. Errors have been logged. */
+enum exit_code open_volume(const struct opening *p, struct volume **ret);
+
+/* Until the kernel has nothing more to write, as far as one can see that from here; or until `ended` (NULL: nothing) is set. */
+void wait_until_quiet(const struct fs *f, const atomic_bool *ended);
+
 /* From here on messages go to syslog, and nobody waits for the end of this process's output. */
 void leave_terminal(void);
+
+/* ---- the service manager that started a daemon in the foreground, if one did ---- */
+struct service {
+	int fd;               /* -1: none */
+	unsigned watchdog_ms; /* between signs of life; 0: none are expected */
+};
+void service_start(struct service *s); /* before confine(): opens what is needed */
+void service_tell(const struct service *s, const char *lines);
+void service_end(struct service *s);
 
 /* Makes the process list tell it from the daemon. */
 void process_title_set(const char *title);
@@ -61,6 +84,10 @@ json_t *describe_volume(struct volume *v); /* as describe_descriptor, with the s
 void control_send_line(void *arg, const char *line); /* `arg` is the connection */
 int control_write(int fd, const json_t *message);    /* one line */
 int control_socket_dir(const char *state_dir, bool make, int *ret_fd);
-int control_address(int dir_fd, const char *backing, struct sockaddr_un *ret);
+/* The two names of a socket, and the address of such a name. */
+enum { SOCKET_NAME_SIZE = 64 };
+int control_name(const char *backing, char out[static SOCKET_NAME_SIZE]);
+void control_mount_name(dev_t device, char out[static SOCKET_NAME_SIZE]);
+struct sockaddr_un control_address(int dir_fd, const char *name);
 
 #endif

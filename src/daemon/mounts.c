@@ -6,6 +6,7 @@
 #include <spawn.h>
 #include <stdio.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/wait.h>
 
 #include <coffer/daemon.h>
@@ -43,11 +44,14 @@ static int copy_field(char *out, size_t size, char *field)
 static int parse_line(char *line, struct mount_entry *ret)
 {
 	char *save, *field, *mountpoint = NULL;
+	unsigned dev_major = 0, dev_minor = 0;
 	int i = 0;
 
 	for (field = strtok_r(line, " \n", &save); field; field = strtok_r(NULL, " \n", &save), i++) {
 		if (i == 0)
 			ret->id = strtoull(field, NULL, 10);
+		else if (i == 2 && sscanf(field, "%u:%u", &dev_major, &dev_minor) == 2)
+			ret->device = makedev(dev_major, dev_minor);
 		else if (i == 4)
 			mountpoint = field;
 		else if (i > 5 && strcmp(field, "-") == 0)
@@ -107,6 +111,13 @@ int mounts_above(const char *path, struct mount_entry *ret)
 bool mount_is_coffer(const struct mount_entry *m)
 {
 	return strcmp(m->type, "fuse.coffer") == 0;
+}
+
+int mount_answers(const char *path)
+{
+	struct statx st;
+
+	return statx(AT_FDCWD, path, AT_STATX_FORCE_SYNC, STATX_TYPE, &st) < 0 ? -errno : 0;
 }
 
 int resolve_mountpoint(const char *path, char *ret)

@@ -4,19 +4,38 @@
 
 #include <coffer/daemon.h>
 #include <coffer/util.h>
+/* After ours: it brings the kernel's macro BLOCK_SIZE. */
+#include <sys/mount.h>
 
-/* Words that mount(8), fstab and autofs use among themselves, or that change nothing here. */
+#ifndef MS_NOSYMFOLLOW
+#define MS_NOSYMFOLLOW 256 /* younger than some C libraries */
+#endif
+
+/* Words that mount(8), fstab and autofs use among themselves, that change nothing here, or that the kernel shows of a mount: a
+ * remount repeats those. */
 static const char *const ignored[] = {
-	"defaults",   "auto",        "noauto",   "_netdev", "nofail",   "user",       "nouser", "users",
-	"owner",      "group",       "suid",     "dev",     "exec",     "async",      "atime",  "relatime",
-	"norelatime", "strictatime", "diratime", "nolock",  "lazytime", "nolazytime",
+	"defaults",   "auto",        "noauto", "_netdev",       "nofail",   "user",       "nouser",
+	"users",      "nousers",     "owner",  "noowner",       "group",    "nogroup",    "relatime",
+	"norelatime", "strictatime", "nolock", "silent",        "loud",     "nolazytime", "lazytime",
+	"quiet",      "mand",        "nomand", "nostrictatime", "iversion", "noiversion", "default_permissions",
 };
-/* Mount flags that libfuse hands to the kernel. */
-static const char *const flags[] = {
-	"nosuid", "nodev", "noexec", "sync", "dirsync", "noatime", "nodiratime", "nosymfollow",
+/* Flags of the mount: what libfuse calls them and their opposites, and how mount(2) has them. */
+static const struct {
+	const char *on, *off;
+	unsigned long flag;
+} flags[] = {
+	{ "nosuid", "suid", MS_NOSUID },
+	{ "nodev", "dev", MS_NODEV },
+	{ "noexec", "exec", MS_NOEXEC },
+	{ "sync", "async", MS_SYNCHRONOUS },
+	{ "dirsync", NULL, MS_DIRSYNC },
+	{ "noatime", "atime", MS_NOATIME },
+	{ "nodiratime", "diratime", MS_NODIRATIME },
+	{ "nosymfollow", "symfollow", MS_NOSYMFOLLOW },
 };
 /* Words with a value for others: x-systemd.automount, comment=... */
-static const char *const ignored_prefixes[] = { "x-", "X-", "comment=", "user=", "helper=", "uhelper=", "context=" };
+static const char *const ignored_prefixes[] = { "x-",       "X-",       "comment=", "user=",     "helper=",
+						"uhelper=", "context=", "user_id=", "group_id=", "max_read=" };
 
 static bool is_one_of(const char *word, const char *const *list, size_t count)
 {
@@ -40,18 +59,32 @@ void mount_options_init(struct mount_options *o, const struct config *c)
 		.allow_other = c->allow_other,
 		.writeback = c->writeback,
 		.uring = c->uring,
+		.sloppy = o->sloppy,
 	};
 }
 
-/* Each flag once: then there is room for all of them. */
-static void add_flag(struct mount_options *o, const char *word)
+static bool take_flag(struct mount_options *o, const char *word)
 {
-	size_t len = strlen(o->kernel_flags), n = strlen(word);
+	for (size_t i = 0; i < sizeof(flags) / sizeof(flags[0]); i++) {
+		if (strcmp(word, flags[i].on) == 0)
+			o->flags |= flags[i].flag;
+		else if (flags[i].off && strcmp(word, flags[i].off) == 0)
+			o->flags &= ~flags[i].flag;
+		else
+			continue;
+		return true;
+	}
+	return false;
+}
 
-	for (const char *p = o->kernel_flags; (p = strstr(p, word)) != NULL; p += n)
-		if ((p == o->kernel_flags || p[-1] == ',') && (p[n] == 0 || p[n] == ','))
-			return;
-	snprintf(o->kernel_flags + len, sizeof(o->kernel_flags) - len, "%s%s", len ? "," : "", word);
+void mount_options_flags(const struct mount_options *o, char out[static MOUNT_FLAGS_SIZE])
+{
+	size_t len = 0;
+
+	out[0] = 0;
+	for (size_t i = 0; i < sizeof(flags) / sizeof(flags[0]); i++)
+		if (o->flags & flags[i].flag)
+			len += (size_t)snprintf(out + len, MOUNT_FLAGS_SIZE - len, "%s%s", len ? "," : "", flags[i].on);
 }
 
 static int parse_word(struct mount_options *o, const char *word)
@@ -78,12 +111,24 @@ static int parse_word(struct mount_options *o, const char *word)
 		o->uring = FS_URING_ON;
 	else if (strcmp(word, "uring=off") == 0)
 		o->uring = FS_URING_OFF;
-	else if (is_one_of(word, flags, sizeof(flags) / sizeof(flags[0])))
-		add_flag(o, word);
-	else if (!is_one_of(word, ignored, sizeof(ignored) / sizeof(ignored[0])) &&
+	else if (strcmp(word, "remount") == 0)
+		o->remount = true;
+	else if (!take_flag(o, word) && !is_one_of(word, ignored, sizeof(ignored) / sizeof(ignored[0])) &&
 		 !begins_with_one_of(word, ignored_prefixes, sizeof(ignored_prefixes) / sizeof(ignored_prefixes[0])))
 		return -EINVAL;
 	return 0;
+}
+
+/* Takes the first word off a list. A comma within double quotes does not end it, as mount(8) has it. */
+static char *next_word(char **list)
+{
+	char *word = *list, *p = word;
+
+	for (bool quoted = false; *p && (quoted || *p != ','); p++)
+		quoted ^= *p == '"';
+	*list = *p ? p + 1 : NULL;
+	*p = 0;
+	return word;
 }
 
 int mount_options_parse(struct mount_options *o, const char *list)
@@ -93,10 +138,11 @@ int mount_options_parse(struct mount_options *o, const char *list)
 
 	if (!copy)
 		return -ENOMEM;
-	while ((word = strsep(&rest, ",")) != NULL) {
+	while (rest) {
+		word = next_word(&rest);
 		if (word[0] == 0)
 			continue;
-		if (parse_word(o, word) < 0) {
+		if (parse_word(o, word) < 0 && !o->sloppy) {
 			log_error("unknown mount option '%s'; there are ro, rw, allow_other, writeback=on|off, "
 				  "uring=auto|on|off, accept, recovery, and the general ones of mount(8)",
 				  word);

@@ -10,7 +10,7 @@
 static struct mount_options parsed(const char *list, int want)
 {
 	struct config c = { .writeback = true, .allow_other = false, .uring = FS_URING_AUTO };
-	struct mount_options o;
+	struct mount_options o = { 0 };
 
 	mount_options_init(&o, &c);
 	cr_assert_eq(mount_options_parse(&o, list), want, "%s", list);
@@ -26,7 +26,7 @@ Test(options, defaults_are_the_configuration)
 	cr_assert_not(o.allow_other);
 	cr_assert_not(o.accept_changes);
 	cr_assert_eq(o.uring, FS_URING_AUTO);
-	cr_assert_str_empty(o.kernel_flags);
+	cr_assert_eq(o.flags, 0);
 }
 
 Test(options, each_word)
@@ -43,9 +43,53 @@ Test(options, each_word)
 	cr_assert(parsed("accept", 0).accept_changes);
 }
 
+static const char *flags_of(const char *list)
+{
+	static char words[MOUNT_FLAGS_SIZE];
+	struct mount_options o = parsed(list, 0);
+
+	mount_options_flags(&o, words);
+	return words;
+}
+
 Test(options, flags_for_the_kernel_are_collected)
 {
-	cr_assert_str_eq(parsed("nosuid,ro,nodev,noexec", 0).kernel_flags, "nosuid,nodev,noexec");
+	cr_assert_str_eq(flags_of("nosuid,ro,nodev,noexec"), "nosuid,nodev,noexec");
+	cr_assert_str_eq(flags_of("nosymfollow,nodiratime,noatime,dirsync,sync,noexec,nodev,nosuid"),
+			 "nosuid,nodev,noexec,sync,dirsync,noatime,nodiratime,nosymfollow");
+}
+
+Test(options, the_last_of_two_opposites_wins)
+{
+	cr_assert_str_eq(flags_of("noexec,nosuid,exec,noatime"), "nosuid,noatime");
+	cr_assert_str_eq(flags_of("exec,noexec,atime,async"), "noexec");
+}
+
+Test(options, a_comma_in_quotes_separates_nothing)
+{
+	struct mount_options o = parsed("comment=\"a,ro,nonsense\",nodev,x-y=\"\"", 0);
+
+	cr_assert_not(o.read_only);
+	cr_assert_str_eq(flags_of("comment=\"a,ro\",nodev"), "nodev");
+	cr_assert(parsed("x-y=\"open,nodev,ro", 0).flags == 0, "a quote that nothing closes takes all that follows");
+}
+
+Test(options, what_the_kernel_shows_may_come_back)
+{
+	struct mount_options o = parsed("remount,ro,relatime,user_id=0,group_id=0,default_permissions,allow_other", 0);
+
+	cr_assert(o.remount);
+	cr_assert(o.read_only);
+}
+
+Test(options, sloppy_takes_what_it_does_not_know)
+{
+	struct config c = { 0 };
+	struct mount_options o = { .sloppy = true };
+
+	mount_options_init(&o, &c);
+	cr_assert_eq(mount_options_parse(&o, "frobnicate=7,ro,uring=perhaps"), 0);
+	cr_assert(o.read_only);
 }
 
 Test(options, general_words_change_nothing)
@@ -54,7 +98,7 @@ Test(options, general_words_change_nothing)
 		"defaults,nofail,_netdev,user,x-systemd.automount,x-gvfs-show,comment=a b,,relatime,noauto", 0);
 
 	cr_assert_not(o.read_only);
-	cr_assert_str_empty(o.kernel_flags);
+	cr_assert_eq(o.flags, 0);
 }
 
 Test(options, anything_else_is_refused)
@@ -70,8 +114,7 @@ Test(options, anything_else_is_refused)
 
 Test(options, each_flag_is_passed_once)
 {
-	cr_assert_str_eq(parsed("nodiratime,noatime,nodiratime,noatime", 0).kernel_flags, "nodiratime,noatime");
-	cr_assert_str_eq(parsed("dirsync,sync,dirsync,sync", 0).kernel_flags, "dirsync,sync");
+	cr_assert_str_eq(flags_of("nodiratime,noatime,nodiratime,noatime"), "noatime,nodiratime");
 }
 
 /* ---- settings ---- */
@@ -128,14 +171,55 @@ Test(config, defaults)
 Test(config, bad_settings_are_refused)
 {
 	static const char *const bad[] = {
-		"sync_intervall = 5;",  "sync_interval = 0;", "sync_interval = 3601;",   "sync_interval = \"5\";",
-		"writeback = 1;",       "uring = \"no\";",    "uring = true;",           "state_dir = \"relative\";",
-		"allow_other = \"no\"", "writeback",          "writeback = true; x = 1", "confine = 0;",
+		"sync_intervall = 5;",
+		"sync_interval = 0;",
+		"sync_interval = 3601;",
+		"sync_interval = \"5\";",
+		"writeback = 1;",
+		"uring = \"no\";",
+		"uring = true;",
+		"state_dir = \"relative\";",
+		"allow_other = \"no\"",
+		"writeback",
+		"writeback = true; x = 1",
+		"confine = 0;",
+		"volumes = 1;",
+		"volumes = { v = 1; };",
+		"volumes = { v = { }; };",
+		"volumes = { v = { backing = \"b\"; }; };",
+		"volumes = { v = { backing = \"/b\"; x = 1; }; };",
+		"volumes = { v = { backing = \"/b\"; options = true; }; };",
 	};
 	struct config c;
 
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
 		cr_assert_eq(load(&c, bad[i]), -EINVAL, "%s", bad[i]);
+}
+
+Test(config, volumes_with_names)
+{
+	static const char text[] = "volumes = { vault = { backing = \"/srv/v, 1\"; options = \"noatime,ro\"; };"
+				   " desk-top_2 = { backing = \"/srv/w\"; mountpoint = \"/mnt/w\"; }; };";
+	struct config_volume v;
+	struct config c;
+
+	write_settings(text);
+	cr_assert_eq(config_load(&c, file, "/state"), 0);
+	cr_assert_eq(config_volume(&c, "vault", &v), 0);
+	cr_assert_str_eq(v.backing, "/srv/v, 1");
+	cr_assert_str_eq(v.options, "noatime,ro");
+	cr_assert_str_empty(v.mountpoint);
+	cr_assert_eq(config_volume(&c, "desk-top_2", &v), 0);
+	cr_assert_str_eq(v.mountpoint, "/mnt/w");
+	cr_assert_str_empty(v.options);
+	cr_assert_eq(config_volume(&c, "backing", &v), -ENOENT);
+	cr_assert_eq(config_volume(&c, "vault.backing", &v), -ENOENT);
+	cr_assert_eq(config_volume(&c, "vault/backing", &v), -ENOENT);
+	cr_assert_eq(config_volume(&c, "", &v), -ENOENT);
+	cr_assert_eq(config_volume(&c, "/srv/w", &v), -ENOENT);
+	unlink(file);
+	c.file[0] = 0;
+	cr_assert_eq(config_volume(&c, "vault", &v), -ENOENT, "without a file there are no names");
 }
 
 Test(config, what_says_where_state_is)
