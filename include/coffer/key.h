@@ -25,10 +25,11 @@ struct key_settings {
 void key_configure(const struct key_settings *s);
 
 /* A key source is named by a URI: "platform:" (default), "platform:infrastructure", "file:///absolute/path",
+ * "credential:NAME" (a file in $CREDENTIALS_DIRECTORY, where systemd puts it for a service),
  * "kmip://host[:port][,host…]/UID", "kmip://…/?name=NAME", with "mode=remote" for a key that never leaves its server, or
  * "provided:", which cannot be opened: its key is handed over. Opening
- * the platform's never makes its key ring: the first wrap does. Opening a KMIP source asks nobody yet. Sources of the first two
- * kinds are not thread-safe, those of KMIP are.
+ * the platform's never makes its key ring: the first wrap does. Opening a KMIP source asks nobody yet. Sources of all
+ * kinds but KMIP are not thread-safe, those of KMIP are.
  * A provider never hands its key out: it wraps and unwraps, so that one whose key stays in a vault fits. */
 enum key_state { KEY_ACTIVE, KEY_REVOKED, KEY_UNREACHABLE };
 struct key_info {

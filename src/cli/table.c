@@ -25,6 +25,7 @@
 #define KEY_SOURCES                                                           \
 	"platform:  this machine makes and keeps the key (default)\n"         \
 	"file:///absolute/path  a key file: 32 bytes, hex or base64\n"        \
+	"credential:NAME  a key file that systemd loads for the service\n"    \
 	"kmip://HOST[:PORT][,HOST...]/IDENTIFIER or kmip://HOST/?name=NAME\n" \
 	"           a key on a key server; &mode=remote: never leaves it\n"   \
 	"provided:  kept nowhere; read from standard input, now and later\n"

@@ -21,7 +21,7 @@ int source_open(const char *uri, const char *state_dir, struct secret **provided
 
 	if (!p) {
 		log_error(
-			"%s is no key source that this version of coffer knows; there are platform:, file:///path, kmip://host/identifier and provided:",
+			"%s is no key source that this version of coffer knows; there are platform:, file:///path, credential:name, kmip://host/identifier and provided:",
 			uri);
 		return -EINVAL;
 	}

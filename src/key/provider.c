@@ -7,8 +7,8 @@
 
 #include <coffer/util.h>
 
-static const struct key_provider *const providers[] = { &provider_platform, &provider_file, &provider_kmip,
-							&provider_provided };
+static const struct key_provider *const providers[] = { &provider_platform, &provider_file, &provider_credential,
+							&provider_kmip, &provider_provided };
 
 static struct key_settings settings;
 

@@ -7,7 +7,7 @@
 #include <coffer/key.h>
 
 extern const struct key_provider provider_platform;
-extern const struct key_provider provider_file;
+extern const struct key_provider provider_file, provider_credential;
 extern const struct key_provider provider_kmip;
 extern const struct key_provider provider_provided;
 int provided_source(struct secret **key, struct key_source **ret); /* takes the key over, also on failure */

@@ -1,4 +1,5 @@
-/* Keys that an administrator keeps in a file: file:///absolute/path, percent-encoded where need be.
+/* Keys that an administrator keeps in a file: file:///absolute/path, percent-encoded where need be; or credential:NAME, a file that
+ * the service manager puts into $CREDENTIALS_DIRECTORY for the daemon alone.
  *
  * The file's length alone tells its kind, so that no key is ever taken for another: 32 bytes are the key itself; 44 characters
  * are base64 and 64 are hexadecimal digits, both with or without one end of line. 32 hexadecimal digits are refused: they
@@ -8,6 +9,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -160,15 +162,35 @@ static void file_close(struct key_source *s)
 	free(s);
 }
 
-static int file_open(const char *uri, const char *state_dir, struct key_source **ret)
+static int credential_path(const char *uri, char **ret)
+{
+	const char *name = uri + strlen("credential:"), *dir = getenv("CREDENTIALS_DIRECTORY");
+
+	if (!name[0] || name[0] == '.' || strchr(name, '/')) {
+		log_error("a credential is named by credential:NAME, with the name that the service's unit gives it");
+		return -EINVAL;
+	}
+	if (!dir || dir[0] != '/') {
+		log_error(
+			"%s: CREDENTIALS_DIRECTORY is not set: only a service whose unit loads credentials has some, see systemd.exec(5)",
+			uri);
+		return -ENOENT;
+	}
+	if (asprintf(ret, "%s/%s", dir, name) < 0) {
+		*ret = NULL;
+		return -ENOMEM;
+	}
+	return 0;
+}
+
+static int open_by(int (*find_path)(const char *uri, char **ret), const char *uri, struct key_source **ret)
 {
 	struct key_source *s = calloc(1, sizeof(*s));
 	int r;
 
-	(void)state_dir;
 	if (!s)
 		return -ENOMEM;
-	r = key_file_path(uri, &s->path);
+	r = find_path(uri, &s->path);
 	if (!r)
 		r = load(s->path, true, &s->key);
 	if (!r)
@@ -179,6 +201,18 @@ static int file_open(const char *uri, const char *state_dir, struct key_source *
 	}
 	*ret = s;
 	return 0;
+}
+
+static int file_open(const char *uri, const char *state_dir, struct key_source **ret)
+{
+	(void)state_dir;
+	return open_by(key_file_path, uri, ret);
+}
+
+static int credential_open(const char *uri, const char *state_dir, struct key_source **ret)
+{
+	(void)state_dir;
+	return open_by(credential_path, uri, ret);
 }
 
 /* A file that is gone, closed to us or holds another key was taken away by its owner. Anything else may pass. */
@@ -224,6 +258,15 @@ static int file_unwrap(struct key_source *s, const char *id, uint32_t version, c
 const struct key_provider provider_file = {
 	.scheme = "file",
 	.open = file_open,
+	.describe = file_describe,
+	.wrap = file_wrap,
+	.unwrap = file_unwrap,
+	.close = file_close,
+};
+
+const struct key_provider provider_credential = {
+	.scheme = "credential",
+	.open = credential_open,
 	.describe = file_describe,
 	.wrap = file_wrap,
 	.unwrap = file_unwrap,

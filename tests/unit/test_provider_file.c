@@ -252,3 +252,50 @@ Test(provider_file, wrong_key_and_wrong_version)
 	p->close(right);
 	p->close(wrong);
 }
+
+/* ---- credentials ---- */
+
+static int open_credential(const char *uri, struct key_source **ret)
+{
+	const struct key_provider *p = key_provider_for(uri);
+
+	cr_assert(p);
+	*ret = NULL;
+	return p->open(uri, "unused", ret);
+}
+
+Test(provider_file, a_credential_is_a_key_file_of_the_service)
+{
+	const struct key_provider *p = key_provider_for("credential:x");
+	struct key_source *credential, *plain;
+	struct key_info info, plain_info;
+
+	cr_assert_eq(setenv("CREDENTIALS_DIRECTORY", scratch, 1), 0);
+	cr_assert_eq(open_content(hex, 64, &plain), 0); /* into "key" */
+	cr_assert_eq(open_credential("credential:key", &credential), 0);
+	cr_assert_eq(p->describe(credential, &info), 0);
+	cr_assert_eq(info.state, KEY_ACTIVE);
+	provider()->describe(plain, &plain_info);
+	cr_assert_str_eq(info.id, plain_info.id);
+	provider()->close(plain);
+	cr_assert_eq(unlink(in_scratch("key")), 0);
+	cr_assert_eq(p->describe(credential, &info), 0);
+	cr_assert_eq(info.state, KEY_REVOKED);
+	p->close(credential);
+	cr_assert_eq(open_credential("credential:key", &credential), -ENOENT);
+}
+
+Test(provider_file, what_is_no_credential)
+{
+	struct key_source *s;
+
+	cr_assert_eq(setenv("CREDENTIALS_DIRECTORY", scratch, 1), 0);
+	cr_assert_eq(open_credential("credential:", &s), -EINVAL);
+	cr_assert_eq(open_credential("credential:..", &s), -EINVAL);
+	cr_assert_eq(open_credential("credential:a/b", &s), -EINVAL);
+	put_file(in_scratch("open"), hex, 64, 0644);
+	cr_assert_eq(open_credential("credential:open", &s), -EACCES);
+	cr_assert_eq(unsetenv("CREDENTIALS_DIRECTORY"), 0);
+	cr_assert_eq(open_credential("credential:open", &s), -ENOENT);
+	cr_assert(logged("CREDENTIALS_DIRECTORY is not set"));
+}
