@@ -6,8 +6,11 @@ DESTDIR=$dest meson install -C "$COFFER_BUILD" --skip-subprojects --no-rebuild -
 	fail "meson install failed: $(tail -n 5 "$TEST_TMP/install.log")"
 expect "usr/local/bin/coffer
 usr/local/lib/modprobe.d/coffer.conf
+usr/local/lib/systemd/system/coffer@.service
 usr/local/lib/tmpfiles.d/coffer.conf
 usr/local/share/bash-completion/completions/coffer
+usr/local/share/doc/coffer/examples/auto.coffer
+usr/local/share/doc/coffer/examples/coffer.autofs
 usr/local/share/doc/coffer/examples/coffer.conf
 usr/local/share/man/man1/coffer.1
 usr/local/share/man/man5/coffer-volume.5
