@@ -219,6 +219,7 @@ static const int calls[] = {
 	SCMP_SYS(splice),
 	SCMP_SYS(utimensat),
 	SCMP_SYS(umask),
+	SCMP_SYS(setsid),
 	SCMP_SYS(mmap),
 	SCMP_SYS(munmap),
 	SCMP_SYS(mremap),

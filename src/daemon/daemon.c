@@ -56,6 +56,7 @@ void leave_terminal(void)
 {
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 
+	setsid();
 	log_to_syslog(true);
 	for (int fd = 0; null >= 0 && fd < 3; fd++)
 		dup2(null, fd);
@@ -428,7 +429,6 @@ enum exit_code daemon_mount(const struct mount_request *r)
 		close_range(3, (unsigned)report[1] - 1, 0);
 		close_range((unsigned)report[1] + 1, ~0U, 0);
 		d.report_fd = report[1];
-		setsid();
 		_exit(run(&d));
 	}
 	return code;

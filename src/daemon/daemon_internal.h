@@ -39,7 +39,8 @@ enum exit_code open_volume(const struct opening *p, struct volume **ret);
 /* Until the kernel has nothing more to write, as far as one can see that from here; or until `ended` (NULL: nothing) is set. */
 void wait_until_quiet(const struct fs *f, const atomic_bool *ended);
 
-/* From here on messages go to syslog, and nobody waits for the end of this process's output. */
+/* From here on messages go to syslog, and nobody waits for the end of this process's output. Not before the mount works: an automounter
+ * knows by their process group who may touch the mount point while everybody else waits for the mount. */
 void leave_terminal(void);
 
 /* ---- the service manager that started a daemon in the foreground, if one did ---- */

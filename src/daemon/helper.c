@@ -140,10 +140,10 @@ static int answer(struct serving *s, char verb, const char *path)
 	case VERB_MOUNT:
 		return do_mount(s);
 	case VERB_READY_SYSLOG:
-		leave_terminal();
-		__attribute__((fallthrough));
 	case VERB_READY:
 		fs_tune(s->mountpoint);
+		if (verb == VERB_READY_SYSLOG)
+			leave_terminal();
 		return send_answer(s->fd, 0, -1);
 	case VERB_UNMOUNT:
 	case VERB_DETACH:

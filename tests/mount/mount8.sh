@@ -56,6 +56,10 @@ for type in coffer fuse.coffer; do
 	mount -t "$type" "$b" "$m"
 	expect "fuse.coffer $b" "$(findmnt -nro FSTYPE,SOURCE --mountpoint "$m")" "type and source"
 	expect "$b fuse.coffer $m" "$(df --output=source,fstype,target "$m" | tail -n 1 | tr -s ' ')" "df"
+	pid=$(daemon_pid "$m")
+	for process in "$pid" $(awk '{ print $1 }' "/proc/$pid/task/$pid/children"); do
+		expect "$process" "$(awk '{ print $6 }' "/proc/$process/stat" | tr -d ' ')" "session of a process that stays"
+	done
 	echo "by $type" >"$m/file"
 	"$COFFER" status "$m" | grep -qF "mounted on      $m" || fail "no status by the mount point"
 	"$COFFER" status "$b" | grep -qF "mounted on      $m" || fail "no status by the backing directory"
