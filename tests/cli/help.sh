@@ -58,7 +58,7 @@ expect "$("$COFFER" --help | sed -nE 's/^ +([0-9]+)  .*/\1/p')" "$(plain "$man/c
 example=$ROOT/etc/coffer.conf
 expect "$(sed -nE 's/^# +?([a-z_]+) = .*/\1/p' "$example" | sort)" \
 	"$(plain "$man/coffer.conf.5" | sed '/^\.SH EXAMPLE/Q' | sed -nE 's/^([a-z_]+) = .*/\1/p' | sort)" "settings in coffer.conf(5)"
-sed -E 's/^# ( *[a-z_]+ = .*|};)$/\1/' "$example" >"$TEST_TMP/all.conf"
+sed -E 's/^# ( *[a-z_]+ [=:] .*| *};)$/\1/' "$example" >"$TEST_TMP/all.conf"
 [[ $(grep -c '^ *[a-z]' "$TEST_TMP/all.conf") -ge 15 ]] || fail "settings in the example are not what this test takes them for"
 status=0
 "$COFFER" status "$TEST_TMP/nothing" --config "$TEST_TMP/all.conf" --state-dir "$COFFER_STATE_DIR" 2>/dev/null || status=$?
