@@ -69,6 +69,7 @@ static json_t *verb_read_only(struct connection *c, int *ret_result)
 	if (on)
 		wait_until_quiet(f->fs, NULL);
 	*ret_result = volume_set_read_only(f->volume, on);
+	log_tap(NULL, NULL); /* mount(8) says nothing of what went well */
 	if (*ret_result == 0)
 		log_notice("%s is %s now", f->mountpoint, on ? "read-only" : "writable");
 	return NULL;

@@ -24,7 +24,8 @@ source_of() { findmnt -nro SOURCE --mountpoint "$1"; }
 count_mounts() { awk -v dir="$TEST_TMP/" 'index($5, dir) == 1 && / - fuse\.coffer /' /proc/self/mountinfo | wc -l; }
 has_option() { findmnt -nro OPTIONS --mountpoint "$1" | tr , '\n' | grep -qx "$2"; }
 await() { # COMMAND...: umount(8) does not wait for the daemon
-	for ((i = 0; i < 600; i++)); do
+	local tries
+	for ((tries = 0; tries < 600; tries++)); do
 		! "$@" || return 0
 		sleep 0.05
 	done
@@ -212,7 +213,7 @@ ok
 # ---- remounts ----
 : >"$fstab"
 mount -t coffer "$b" "$m" -o noexec
-head -c 30000000 /dev/urandom >"$TEST_TMP/random"
+head -c 5000000 /dev/urandom >"$TEST_TMP/random"
 cp "$TEST_TMP/random" "$m/random"
 exec 7>"$m/open"
 code 32 mount -o remount,ro "$m"
@@ -220,6 +221,7 @@ says "open for writing"
 echo more >&7
 exec 7>&-
 code 0 mount -o remount,ro "$m"
+expect "" "$(cat "$TEST_TMP/out")" "what is said of a remount that went well"
 has_option "$m" ro && has_option "$m" noexec || fail "flags after remount,ro: $(findmnt -nro OPTIONS --mountpoint "$m")"
 refused touch "$m/new"
 refused setfattr -n user.x -v y "$m/random"
@@ -251,13 +253,24 @@ printf '%s %s coffer noauto,nodev 0 0\n' "$b" "$m" >"$fstab"
 mount "$m"
 code 0 mount -o remount,ro "$m" # with what fstab says of it
 has_option "$m" ro && has_option "$m" nodev || fail "flags after a remount by fstab"
-# Killed while it is read-only: nothing is lost that was written before.
-kill_all_of "$m"
-umount -l "$m"
-code 32 mount.coffer "$b" "$m" -o remount,rw
-mount -t coffer "$b" "$m"
-cmp "$TEST_TMP/random" "$m/random" || fail "contents after a daemon was killed while read-only"
-umount "$m"
+# Killed just when it became read-only: nothing is lost of what the kernel had not even begun to write.
+for ((i = 0; i < 3; i++)); do
+	code 0 mount -o remount,rw "$m"
+	rm -f "$m"/burst.*
+	for ((j = 0; j < 40; j++)); do cp "$TEST_TMP/random" "$m/burst.$j" & done 2>/dev/null
+	wait
+	code 0 mount -o remount,ro "$m"
+	kill_all_of "$m"
+	umount -l "$m"
+	code 32 mount.coffer "$b" "$m" -o remount,rw
+	says "no volume is mounted"
+	mount "$m"
+	for ((j = 0; j < 40; j++)); do
+		cmp "$TEST_TMP/random" "$m/burst.$j" || fail "contents after a daemon was killed while read-only"
+	done
+done
+"$COFFER" umount "$m"
+code 0 "$COFFER" fsck "$b" --data
 ok
 
 # ---- a read-only backing directory ----

@@ -6,7 +6,8 @@ b=$TEST_TMP/backing m=$TEST_TMP/mnt said=$TEST_TMP/said
 good=0
 ok() { good=$((good + 1)); }
 await() { # COMMAND...
-	for ((i = 0; i < 600; i++)); do
+	local tries
+	for ((tries = 0; tries < 600; tries++)); do
 		! "$@" || return 0
 		sleep 0.05
 	done
