@@ -212,6 +212,7 @@ ok
 
 # ---- remounts ----
 : >"$fstab"
+echo 'sync_interval = 1;' >>"$COFFER_CONFIG"
 mount -t coffer "$b" "$m" -o noexec
 head -c 5000000 /dev/urandom >"$TEST_TMP/random"
 cp "$TEST_TMP/random" "$m/random"
@@ -229,8 +230,7 @@ refused setfattr -n user.x -v y "$m/random"
 refused "$COFFER" key rotate "$m" 2>/dev/null
 before=$(checksum "$b")
 cmp "$TEST_TMP/random" "$m/random" || fail "contents after remount,ro"
-touch -d '2 days ago' "$TEST_TMP/then"
-sleep 6 # longer than sync_interval: access times would be written
+sleep 2 # longer than sync_interval: access times would be written
 expect "$before" "$(checksum "$b")" "the backing directory while it is mounted read-only"
 code 0 mount -o remount,rw "$m"
 has_option "$m" rw && has_option "$m" noexec || fail "flags after remount,rw"
@@ -238,6 +238,21 @@ echo again >"$m/again"
 code 0 "$COFFER" key rotate "$m"
 code 0 mount -o remount,noatime,exec "$m"
 has_option "$m" noatime && ! has_option "$m" noexec || fail "flags after a remount of flags alone"
+# What rewrites objects under a new key stops meanwhile, and goes on afterwards.
+head -c 40000000 /dev/zero >"$m/zeros"
+code 0 "$COFFER" reencrypt "$m" --rate 2 --no-wait
+code 0 mount -o remount,ro "$m"
+refused "$COFFER" reencrypt "$m" --no-wait 2>/dev/null
+before=$(checksum "$b")
+sleep 2
+expect "$before" "$(checksum "$b")" "the backing directory, while a scope waits to be rewritten"
+is_to_be_rewritten() { "$COFFER" status "$m" --json | grep -q '"reencryption"'; }
+is_to_be_rewritten || fail "nothing was left to be rewritten"
+code 0 mount -o remount,rw "$m"
+code 0 "$COFFER" reencrypt "$m" --rate 0
+is_to_be_rewritten && fail "rewriting did not go on"
+cmp -n 40000000 /dev/zero "$m/zeros" || fail "contents that were rewritten"
+rm "$m/zeros"
 code 0 "$COFFER" mount "$b" "$m" -o remount,ro
 "$COFFER" umount "$m"
 is_clean "$b" || fail "not clean after unmounting what was remounted read-only"
