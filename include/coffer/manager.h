@@ -22,8 +22,11 @@ struct opened_scope;
 int keys_open_scope(const struct volume_keys *k, const struct scope_entry *s, struct secret **provided,
 		    struct opened_scope **ret);
 void opened_scope_free(struct opened_scope *o); /* NULL is fine */
-/* What its source says of an open scope's key. -ENOENT: the scope is locked, or was opened by the recovery key. */
-int keys_ask(const struct volume_keys *k, uint32_t scope, struct key_info *ret);
+/* What its source says of the key that wraps an open scope's keys, and what it would wrap with now. -ENOENT: the scope is locked, or
+ * was opened by the recovery key. */
+int keys_ask(const struct volume_keys *k, const struct scope_entry *s, struct key_info *ret);
+/* Whether, since this was last asked, a key was used for the scope that its owner has deactivated (KEY_RETIRED). */
+bool keys_used_retired(struct volume_keys *k, uint32_t scope);
 bool keys_has_source(const struct volume_keys *k, uint32_t scope); /* open, and not by the recovery key */
 
 /* ---- changing: asks, the old key first ---- */

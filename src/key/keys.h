@@ -7,12 +7,14 @@
 struct opened_source {
 	const struct key_provider *provider;
 	struct key_source *source;
+	bool retired; /* a KEY_RETIRED key has unwrapped */
 };
 
 struct scope_keys {
 	uint32_t number;
 	struct opened_source *source; /* NULL: locked, or opened by the recovery key */
 	int outcome;                  /* of unlocking it with the volume */
+	bool retired;                 /* as a source's that is closed again */
 };
 
 struct cryptor_pair {
@@ -58,10 +60,12 @@ struct scope_keys *keys_scope(const struct volume_keys *k, uint32_t number); /* 
 /* Opens the source of a URI with its provider, or wraps up a provided key; fails with a message. */
 int source_open(const char *uri, const char *state_dir, struct secret **provided, struct opened_source **ret);
 /* As the provider's, and on failure says what it means for the scope. */
-int source_unwrap(const struct opened_source *o, const struct scope_entry *s, const struct wrapped_key *in,
+int source_unwrap(struct opened_source *o, const struct scope_entry *s, const struct wrapped_key *in,
 		  struct secret **ret);
+/* What the source says of the key that wraps a scope's keys, and what it would use now. */
+int source_ask(struct opened_source *o, const struct scope_entry *s, struct key_info *ret);
 /* The scope's key version i, and its infrastructure key (*ret_infra NULL where it has none), by whatever opened the scope. */
-int unwrap_dek(const struct volume_keys *k, const struct opened_source *o, const struct scope_entry *s, size_t i,
+int unwrap_dek(const struct volume_keys *k, struct opened_source *o, const struct scope_entry *s, size_t i,
 	       struct secret **ret_dek, struct secret **ret_infra);
 int unwrap_infrastructure(const struct volume_keys *k, const struct scope_entry *s, size_t i, struct secret **ret);
 int opened_scope_add(struct opened_scope *o, const struct scope_entry *s, uint32_t version, const struct secret *dek,

@@ -32,6 +32,8 @@ static int wrap_checked(const struct opened_source *o, const struct secret *key,
 		r = -EAGAIN; /* a new version came in between; the next attempt finds it settled */
 	if (!r)
 		r = o->provider->unwrap(o->source, by.id, by.version, &wrapped, &back);
+	if (r == KEY_RETIRED)
+		r = -EAGAIN;
 	if (!r && (secret_size(back) != secret_size(key) ||
 		   !equal_in_constant_time(secret_bytes(back), secret_bytes(key), secret_size(key))))
 		r = -EIO;
@@ -79,10 +81,10 @@ int wrap_infrastructure(const struct volume_keys *k, struct secret *const *infra
 /* ---- the scope's own source ---- */
 
 /* The old key is asked for first: whoever may not use it any more does not take the data along to another one. */
-static int ask_old(const struct opened_source *old, const struct scope_entry *s)
+static int ask_old(struct opened_source *old, const struct scope_entry *s)
 {
 	struct key_info info;
-	int r = old->provider->describe(old->source, &info);
+	int r = source_ask(old, s, &info);
 
 	if (!r && info.state != KEY_ACTIVE) {
 		log_error("scope %s: its present key, %s of %s, is %s: nothing was changed", s->name, s->kek_id,
@@ -92,7 +94,7 @@ static int ask_old(const struct opened_source *old, const struct scope_entry *s)
 	return r;
 }
 
-static int rewrap(const struct volume_keys *k, const struct opened_source *old, const struct opened_source *new,
+static int rewrap(const struct volume_keys *k, struct opened_source *old, const struct opened_source *new,
 		  struct scope_entry *s, const char *uri)
 {
 	struct secret *deks[DEKS_MAX] = { 0 }, *infra[DEKS_MAX] = { 0 };
@@ -170,7 +172,7 @@ int keys_rewrap(const struct volume_keys *k, struct scope_entry *s, const char *
 }
 
 /* All of them are wrapped anew, since an entry names one KEK for all. */
-static int add_dek(const struct volume_keys *k, const struct descriptor *d, const struct opened_source *source,
+static int add_dek(const struct volume_keys *k, const struct descriptor *d, struct opened_source *source,
 		   struct scope_entry *s, struct opened_scope *o)
 {
 	struct secret *deks[DEKS_MAX] = { 0 }, *infra[DEKS_MAX] = { 0 };

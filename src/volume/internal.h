@@ -394,6 +394,7 @@ int trail_unlocked(struct volume *v, const struct volume_options *o,
 		   int accepted); /* opens it; `accepted`: what pin_check said */
 /* What the daemon does by itself goes on, recorded or not: the failure has been logged. */
 void trail_scope(struct volume *v, const struct scope_entry *s, const char *event, int outcome, const char *detail);
+void trail_retired(struct volume *v, const struct scope_entry *s); /* if its key was used though it is deactivated */
 void trail_not_opened(struct volume *v, const struct volume_options *o, int error);
 void trail_closed(struct volume *v, int outcome);
 

@@ -125,6 +125,7 @@ int keeper_open_scope(struct volume *v, uint32_t scope, struct secret **provided
 	gate_close(v);
 	keys_take_scope(v->keys, &o);
 	gate_open(v);
+	trail_retired(v, &s);
 	recovered = !keys_has_source(v->keys, scope);
 	keeper_set_state(v, scope, recovered ? STATE_RECOVERED : STATE_ACTIVE, true, 0);
 	if (!v->read_only) {
@@ -139,11 +140,13 @@ int keeper_open_scope(struct volume *v, uint32_t scope, struct secret **provided
 int keeper_rewrap(struct volume *v, uint32_t scope, const char *uri, struct secret **provided)
 {
 	struct opened_source *source = NULL;
-	struct scope_entry s;
+	struct scope_entry s, before;
 	int r = keeper_entry(v, scope, &s);
 
+	before = s;
 	if (r == 0)
 		r = keys_rewrap(v->keys, &s, uri, provided, &source);
+	trail_retired(v, &before);
 	if (r == 0)
 		r = keeper_store(v, &s);
 	if (r < 0) {
@@ -213,8 +216,10 @@ static void key_is_active(struct volume *v, const struct scope_entry *s, const s
 	bool newer = info->version != s->kek_version || strcmp(info->id, s->kek_id) != 0;
 
 	keeper_set_state(v, s->number, STATE_ACTIVE, true, keeper_status(v, s->number).until);
-	if (v->read_only)
+	if (v->read_only) {
+		trail_retired(v, s);
 		return;
+	}
 	if (!newer && too_old(v, info))
 		newer = keys_rotate(v->keys, s->number) == 0;
 	if (newer)
@@ -242,7 +247,7 @@ static void poll_open(struct volume *v, const struct scope_entry *s)
 		keeper_lock_scope(v, s->number, STATE_UNPROVIDED);
 		return;
 	}
-	r = keys_ask(v->keys, s->number, &info);
+	r = keys_ask(v->keys, s, &info);
 	if (r == -ENOENT)
 		return; /* by the recovery key: nobody to ask */
 	keeper_note_check(v, s->number);

@@ -96,11 +96,11 @@ static void create_and_unlock(enum suite suite, const char *uri)
 	cr_assert_eq(kdf_expand(keys_structure(made), "t", 1, a, sizeof(a)), 0);
 	cr_assert_eq(kdf_expand(keys_structure(k), "t", 1, b, sizeof(b)), 0);
 	cr_assert_arr_eq(a, b, sizeof(a));
-	cr_assert_eq(keys_ask(k, 0, &info), 0);
+	cr_assert_eq(keys_ask(k, &d->scopes[0], &info), 0);
 	cr_assert_str_eq(info.id, d->scopes[0].kek_id);
 	cr_assert_eq(info.version, 1);
 	cr_assert_eq(info.state, KEY_ACTIVE);
-	cr_assert_eq(keys_ask(k, 1, &info), -ENOENT);
+	cr_assert_eq(keys_ask(k, &(struct scope_entry){ .number = 1 }, &info), -ENOENT);
 	keys_free(made);
 	keys_free(k);
 	descriptor_free(d);
@@ -424,7 +424,7 @@ Test(keys, a_locked_scope_stops_no_other)
 	cr_assert_eq(keys_access(k, 10, 2), SCOPE_UNKNOWN);
 	cr_assert_eq(keys_access(k, 10, 0), SCOPE_UNKNOWN);
 	cr_assert_eq(keys_access(k, 11, 1), SCOPE_UNKNOWN);
-	cr_assert_eq(keys_ask(k, 10, &info), -ENOENT);
+	cr_assert_eq(keys_ask(k, &(struct scope_entry){ .number = 10 }, &info), -ENOENT);
 	keys_free(k);
 	descriptor_free(d);
 }
