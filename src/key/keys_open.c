@@ -29,12 +29,14 @@ int source_open(const char *uri, const char *state_dir, struct secret **provided
 	if (!o)
 		return -ENOMEM;
 	o->provider = p;
+	o->users = 1;
+	pthread_mutex_init(&o->lock, NULL);
 	if (p == &provider_provided)
 		r = provided && *provided ? provided_source(provided, &o->source) : -ENOKEY;
 	else
 		r = p->open(uri, state_dir, &o->source);
 	if (r) {
-		free(o);
+		opened_source_free(o);
 		return r;
 	}
 	*ret = o;
@@ -218,22 +220,22 @@ int source_ask(struct opened_source *o, const struct scope_entry *s, struct key_
 	return r;
 }
 
-int keys_ask(const struct volume_keys *k, const struct scope_entry *s, struct key_info *ret)
+int keys_ask(struct opened_source *source, const struct scope_entry *s, struct key_info *ret)
 {
-	const struct scope_keys *sk = keys_scope(k, s->number);
+	LOCK_SCOPE(&source->lock);
 
-	return sk && sk->source ? source_ask(sk->source, s, ret) : -ENOENT;
+	return source_ask(source, s, ret);
 }
 
 bool keys_used_retired(struct volume_keys *k, uint32_t scope)
 {
 	struct scope_keys *sk = keys_scope(k, scope);
-	bool used = sk && (sk->retired || (sk->source && sk->source->retired));
+	bool used = sk && sk->retired;
 
 	if (sk)
 		sk->retired = false;
 	if (sk && sk->source)
-		sk->source->retired = false;
+		used = atomic_exchange(&sk->source->retired, false) || used;
 	return used;
 }
 

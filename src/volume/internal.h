@@ -331,11 +331,15 @@ void reencrypt_wake(struct volume *v); /* a scope was opened, or has something t
 void reencrypt_free(struct volume *v);
 
 struct scope_status; /* keeper.h */
+struct question;     /* poll.c */
 struct keeper {
 	pthread_t thread;
 	bool runs;
-	bool stop; /* key_lock */
-	pthread_cond_t wake;
+	bool stop;                   /* key_lock */
+	pthread_cond_t wake;         /* CLOCK_MONOTONIC */
+	struct question *questions;  /* key_lock: to key sources, under way */
+	size_t turn;                 /* whose it is to be asked */
+	int64_t platform_ms;         /* when the platform's keys were last looked at; 0: never */
 	struct kernel_cache kernel;  /* drop NULL: nobody caches */
 	unsigned poll, grace, flush; /* seconds */
 	unsigned rotate_days;        /* age of the platform's keys; 0: never */

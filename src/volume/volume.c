@@ -168,6 +168,16 @@ void gate_open(struct volume *v)
 	pthread_rwlock_unlock(&v->gate);
 }
 
+static void wake_init(struct volume *v)
+{
+	pthread_condattr_t monotonic;
+
+	pthread_condattr_init(&monotonic);
+	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+	pthread_cond_init(&v->keeper.wake, &monotonic);
+	pthread_condattr_destroy(&monotonic);
+}
+
 static struct volume *volume_new(int backing_fd, bool read_only, const char *state_dir)
 {
 	struct volume *v = calloc(1, sizeof(*v));
@@ -182,7 +192,7 @@ static struct volume *volume_new(int backing_fd, bool read_only, const char *sta
 	pthread_mutex_init(&v->cache_lock, NULL);
 	pthread_mutex_init(&v->descriptor_lock, NULL);
 	pthread_mutex_init(&v->key_lock, NULL);
-	pthread_cond_init(&v->keeper.wake, NULL);
+	wake_init(v);
 	reencrypt_init(v);
 	v->state_dir = state_dir ? strdup(state_dir) : NULL;
 	if (state_dir && !v->state_dir) {
