@@ -268,23 +268,31 @@ static enum key_state state_of(int r)
 	return r == -ENOENT || r == -EACCES || r == -EINVAL ? KEY_REVOKED : KEY_UNREACHABLE;
 }
 
-static int kmip_describe(struct key_source *s, struct key_info *ret)
+static int look(struct key_source *s)
 {
-	LOCK_SCOPE(&s->lock);
 	struct kmip_request q = { .question = KMIP_DESCRIBE, .key = s->id };
-	struct key_info info = { .version = 1 };
 	struct secret *key = NULL;
 	struct kmip_answer a;
 	char id[KMIP_ID_SIZE];
 	int r = find(s, id);
 
-	if (!r && strcmp(id, s->id)) {
-		r = fetch(s, id, &key);
-		if (!r)
-			set_current(s, id, key);
-	} else if (!r) {
-		r = ask(s, &q, &a);
-	}
+	if (r || !strcmp(id, s->id))
+		return r ? r : ask(s, &q, &a);
+	r = fetch(s, id, &key);
+	if (!r)
+		set_current(s, id, key);
+	return r;
+}
+
+static int kmip_describe(struct key_source *s, struct key_info *ret)
+{
+	LOCK_SCOPE(&s->lock);
+	struct key_info info = { .version = 1 };
+	int r = look(s);
+
+	/* It may have been rotated just while it was looked at. */
+	if (s->uri.by_name && state_of(r) == KEY_REVOKED)
+		r = look(s);
 	info.state = state_of(r);
 	if (info.state == KEY_REVOKED) {
 		set_current(s, s->id, NULL);

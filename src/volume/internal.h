@@ -370,7 +370,7 @@ struct volume {
 	struct object *lazy;
 
 	pthread_mutex_t
-		key_lock; /* held, before all others, by who asks key sources or changes keys: `keys` changes under it */
+		key_lock; /* held, before all others, by who changes keys, but for while it asks key sources: `keys` changes under it */
 	struct keeper keeper;
 	struct reencryptor reencryptor;
 	pthread_mutex_t descriptor_lock; /* the descriptor, and the numbers */
