@@ -14,7 +14,8 @@
 /* Finds the volume key, checks the descriptor's MAC, and opens every scope that can be had; keys_outcome says why others are locked
  * (-ENOKEY: it is disabled, or its key must be provided). Fails if none is open, with the error of the first, but one of those two
  * may be the only one; then *ret is set all the same if the volume key was to be had: such keys serve the audit trail, and must be
- * freed. Otherwise *ret is NULL. `recovery` (NULL: none) is taken over: the recovery key, for scopes whose source is gone. */
+ * freed. (The same if the descriptor does not authenticate by any volume key, -EUCLEAN: then they are nothing but keys_structure of
+ * one, which may be another volume's, and there is no keys_descriptor_mac.) Otherwise *ret is NULL. `recovery` (NULL: none) is taken over: the recovery key, for scopes whose source is gone. */
 int keys_unlock(const struct descriptor *d, const char *state_dir, struct secret **recovery, struct volume_keys **ret);
 /* Has a scope's keys unwrapped, by `provided` (taken over; NULL: by its source, or the recovery key). -ENOKEY (not logged): its key
  * must be provided. */

@@ -244,7 +244,8 @@ bool keys_used_retired(struct volume_keys *k, uint32_t scope)
 struct opening {
 	const struct descriptor *d;
 	struct volume_keys *k;
-	bool damaged; /* a volume key was found, but the descriptor's MAC does not go with it */
+	struct kdf *
+		unproven; /* over a volume key that was found, though the descriptor's MAC does not go with it; NULL: none */
 };
 
 /* Takes a volume key if the descriptor's MAC agrees; *key is taken or freed. */
@@ -257,7 +258,10 @@ static int try_volume_key(struct opening *o, struct secret **key)
 		r = descriptor_check(o->d, k->mac);
 	if (!r)
 		return 0;
-	o->damaged = o->damaged || r == -EBADMSG;
+	if (r == -EBADMSG && !o->unproven) {
+		o->unproven = k->structure;
+		k->structure = NULL;
+	}
 	kdf_free(k->structure);
 	secret_free(k->mac);
 	secret_free(k->volume_key);
@@ -334,19 +338,22 @@ static int open_structure(const struct descriptor *d, const char *state_dir, str
 	if (!r)
 		r = find_volume_key(&o, errors);
 	if (!r) {
+		kdf_free(o.unproven);
 		*ret = o.k;
 		return 0;
 	}
 	if (errors[0] == -ENOKEY)
 		log_error(
 			"what the volume needs beside its provided key, the platform key, is not on this host; bring the state directory with its keys over");
-	if (o.damaged) {
+	if (o.unproven) {
 		log_error("%s does not authenticate: it was changed or damaged; restore it from a copy",
 			  DESCRIPTOR_NAME);
-		r = -EUCLEAN;
+		o.k->structure = o.unproven;
+		*ret = o.k;
+		return -EUCLEAN;
 	}
 	keys_free(o.k);
-	return errors[0] && r != -EUCLEAN ? errors[0] : r;
+	return errors[0] ? errors[0] : r;
 }
 
 /* ---- all of it ---- */

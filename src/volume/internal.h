@@ -396,6 +396,8 @@ void gate_open(struct volume *v);
 int trail_created(struct volume *v);
 int trail_unlocked(struct volume *v, const struct volume_options *o,
 		   int accepted); /* opens it; `accepted`: what pin_check said */
+/* Opens the trail if it is authentic under a volume key of a descriptor that is not: else nothing is recorded. */
+void trail_unproven(struct volume *v, const struct volume_options *o);
 /* What the daemon does by itself goes on, recorded or not: the failure has been logged. */
 void trail_scope(struct volume *v, const struct scope_entry *s, const char *event, int outcome, const char *detail);
 void trail_retired(struct volume *v, const struct scope_entry *s); /* if its key was used though it is deactivated */

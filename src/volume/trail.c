@@ -90,6 +90,23 @@ int trail_unlocked(struct volume *v, const struct volume_options *o, int accepte
 	return record(v, events, count);
 }
 
+static void ignore_text(void *arg, const char *text)
+{
+	(void)arg;
+	(void)text;
+}
+
+void trail_unproven(struct volume *v, const struct volume_options *o)
+{
+	struct audit_result found = { 0 };
+
+	if (open_trail(v, false, o->audit_keep) == 0 && audit_read(v->audit, false, ignore_text, NULL, &found) == 0 &&
+	    found.lines && !found.errors)
+		return;
+	audit_close(v->audit);
+	v->audit = NULL;
+}
+
 void trail_scope(struct volume *v, const struct scope_entry *s, const char *event, int outcome, const char *detail)
 {
 	struct audit_event e = about_scope(s, event);
@@ -111,6 +128,8 @@ void trail_not_opened(struct volume *v, const struct volume_options *o, int erro
 {
 	struct audit_event e = { .event = "volume-mounted", .requester = o->requester, .outcome = error };
 
+	if (error == -EUCLEAN)
+		e.detail = "the descriptor was altered";
 	audit_record(v->audit, &e, 1);
 }
 

@@ -471,6 +471,11 @@ static int load_keys(struct volume *v, const struct volume_options *o)
 	if (r < 0)
 		return r;
 	r = keys_unlock(v->d, v->state_dir, o->recovery, &v->keys);
+	if (v->keys && !keys_descriptor_mac(v->keys)) { /* it was altered, and says nothing that is to be believed */
+		if (o->requester)
+			trail_unproven(v, o);
+		return r;
+	}
 	if (v->keys && v->d->clean)
 		store_forget_log(v->store);
 	/* A wrong key is recorded, too, if another one opens the volume key. */
