@@ -22,6 +22,7 @@ void keeper_lock_scope(struct volume *v, uint32_t scope, enum scope_state state)
 	gate_close(v);
 	cache_drop(v, scope);
 	keys_lock(v->keys, scope);
+	wipe_traces();
 	gate_open(v);
 	keeper_set_state(v, scope, state, false, 0);
 	drop_finish(v, scope, d);

@@ -471,6 +471,7 @@ static int load_keys(struct volume *v, const struct volume_options *o)
 	if (r < 0)
 		return r;
 	r = keys_unlock(v->d, v->state_dir, o->recovery, &v->keys);
+	wipe_traces();
 	if (v->keys && !keys_descriptor_mac(v->keys)) { /* it was altered, and says nothing that is to be believed */
 		if (o->requester)
 			trail_unproven(v, o);
