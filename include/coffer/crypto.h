@@ -44,8 +44,9 @@ static inline void cleanup_secret(struct secret **s)
 int random_bytes(void *out, size_t len);
 void wipe(void *p, size_t len); /* never optimised away */
 /* Clears what functions that handled keys may have left in memory that is nobody's: the stack below the caller, and vector
- * registers, which memcpy fills and which the dynamic linker stores on the stack when some library first calls another. Takes
- * some microseconds. */
+ * registers, which memcpy fills and which the dynamic linker stores on the stack when some library first calls another. For where a
+ * thread is through with keys: after a mount, an answer of a key server, a command, a look at key sources, and when a scope is
+ * locked. Takes some microseconds. */
 void wipe_traces(void);
 int equal_in_constant_time(const void *a, const void *b, size_t len); /* 1: equal */
 

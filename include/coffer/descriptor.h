@@ -53,6 +53,12 @@ struct scope_entry {
 	struct wrapped_dek deks[DEKS_MAX]; /* the last is the current one */
 };
 
+struct recovery {
+	int64_t created;                 /* 0: there is no recovery key */
+	uint8_t public[PUBLIC_KEY_SIZE]; /* its other half is on somebody's paper */
+	struct wrapped_key volume_key;
+};
+
 struct descriptor {
 	uint32_t format, features;
 	uint8_t volume_id[VOLUME_ID_SIZE];
@@ -64,11 +70,7 @@ struct descriptor {
 	uint8_t epoch_salt[EPOCH_SALT_SIZE]; /* of that epoch: its log's key derives from it */
 	uint32_t platform_version;           /* version of the platform key that wraps platform_volume_key */
 	struct wrapped_key platform_volume_key;
-	struct {
-		int64_t created;                 /* 0: there is no recovery key */
-		uint8_t public[PUBLIC_KEY_SIZE]; /* its other half is on somebody's paper */
-		struct wrapped_key volume_key;
-	} recovery;
+	struct recovery recovery;
 	size_t scope_count;
 	struct scope_entry *scopes; /* owned; ascending by number, [0] is number 0 */
 	char *text;                 /* as loaded or stored, for the MAC check; owned; NULL: neither yet */

@@ -32,6 +32,7 @@ void key_configure(const struct key_settings *s);
  * kinds but KMIP are not thread-safe, those of KMIP are.
  * A provider never hands its key out: it wraps and unwraps, so that one whose key stays in a vault fits. */
 enum key_state { KEY_ACTIVE, KEY_REVOKED, KEY_UNREACHABLE };
+enum { KEY_RETIRED = 1 };
 struct key_info {
 	char id[128];     /* what the provider calls the key, e.g. the ring's name or a fingerprint of a key file */
 	uint32_t version; /* the newest version: what wrap() uses */
@@ -45,7 +46,8 @@ struct key_provider {
 	int (*describe)(struct key_source *s, struct key_info *ret);
 	/* *ret_used says which key wrapped it: describe() may know a newer one by the time that it is asked. */
 	int (*wrap)(struct key_source *s, const struct secret *key, struct key_info *ret_used, struct wrapped_key *ret);
-	/* `id` and `version`: what wrap() said; NULL: the id is not known, and the source has one key only. */
+	/* `id` and `version`: what wrap() said; NULL: the id is not known, and the source has one key only. KEY_RETIRED: done, by a
+	 * key that its owner has deactivated for another one of its name: it only unwraps, so that the other can wrap. */
 	int (*unwrap)(struct key_source *s, const char *id, uint32_t version, const struct wrapped_key *in,
 		      struct secret **ret);
 	void (*close)(struct key_source *s);

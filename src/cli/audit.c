@@ -121,6 +121,10 @@ static int read_unmounted(int fd, const struct config *c, struct reading *readin
 	if (r < 0)
 		return r == -EPROTONOSUPPORT ? r : -ENODATA;
 	r = keys_unlock(d, c->state_dir, NULL, &keys);
+	if (keys && !keys_descriptor_mac(keys)) { /* whose they are is not known */
+		keys_free(keys);
+		keys = NULL;
+	}
 	if (keys || reading->show) {
 		if (!keys)
 			log_warning("without the keys it is not known whether these lines are authentic and complete");

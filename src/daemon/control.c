@@ -288,6 +288,7 @@ static void answer(struct control *c, const struct job *job, json_t *request)
 		result = record_request(c, &connection, verb, 0, "asked for");
 	if (verb && result == 0) {
 		more = verb->run(&connection, &result);
+		wipe_traces(); /* its keys, where it handled some, are not needed here any more */
 		if (verb->recorded)
 			(void)record_request(c, &connection, verb, result, "answered");
 	}

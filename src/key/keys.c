@@ -80,6 +80,16 @@ int keys_outcome(const struct volume_keys *k, uint32_t scope)
 	return s ? s->outcome : -ENOENT;
 }
 
+struct opened_source *keys_source(const struct volume_keys *k, uint32_t scope)
+{
+	const struct scope_keys *s = keys_scope(k, scope);
+
+	if (!s || !s->source)
+		return NULL;
+	atomic_fetch_add(&s->source->users, 1);
+	return s->source;
+}
+
 bool keys_has_source(const struct volume_keys *k, uint32_t scope)
 {
 	const struct scope_keys *s = keys_scope(k, scope);
@@ -98,10 +108,11 @@ static void pair_free(struct cryptor_pair *p)
 
 void opened_source_free(struct opened_source *s)
 {
-	if (!s)
+	if (!s || atomic_fetch_sub(&s->users, 1) > 1)
 		return;
 	if (s->source)
 		s->provider->close(s->source);
+	pthread_mutex_destroy(&s->lock);
 	free(s);
 }
 

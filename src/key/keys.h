@@ -2,17 +2,25 @@
 #ifndef COFFER_KEY_KEYS_H
 #define COFFER_KEY_KEYS_H
 
+#include <pthread.h>
+#include <stdatomic.h>
+
 #include <coffer/manager.h>
 
+/* Who asks it may still do so when its scope is locked: the last one closes it, and wipes what it holds. */
 struct opened_source {
 	const struct key_provider *provider;
 	struct key_source *source;
+	pthread_mutex_t lock; /* held by who asks: providers need not be thread-safe */
+	atomic_uint users;
+	atomic_bool retired; /* a KEY_RETIRED key has unwrapped */
 };
 
 struct scope_keys {
 	uint32_t number;
 	struct opened_source *source; /* NULL: locked, or opened by the recovery key */
 	int outcome;                  /* of unlocking it with the volume */
+	bool retired;                 /* as a source's that is closed again */
 };
 
 struct cryptor_pair {
@@ -58,10 +66,12 @@ struct scope_keys *keys_scope(const struct volume_keys *k, uint32_t number); /* 
 /* Opens the source of a URI with its provider, or wraps up a provided key; fails with a message. */
 int source_open(const char *uri, const char *state_dir, struct secret **provided, struct opened_source **ret);
 /* As the provider's, and on failure says what it means for the scope. */
-int source_unwrap(const struct opened_source *o, const struct scope_entry *s, const struct wrapped_key *in,
+int source_unwrap(struct opened_source *o, const struct scope_entry *s, const struct wrapped_key *in,
 		  struct secret **ret);
+int source_ask(struct opened_source *o, const struct scope_entry *s,
+	       struct key_info *ret); /* keys_ask, with its lock held */
 /* The scope's key version i, and its infrastructure key (*ret_infra NULL where it has none), by whatever opened the scope. */
-int unwrap_dek(const struct volume_keys *k, const struct opened_source *o, const struct scope_entry *s, size_t i,
+int unwrap_dek(const struct volume_keys *k, struct opened_source *o, const struct scope_entry *s, size_t i,
 	       struct secret **ret_dek, struct secret **ret_infra);
 int unwrap_infrastructure(const struct volume_keys *k, const struct scope_entry *s, size_t i, struct secret **ret);
 int opened_scope_add(struct opened_scope *o, const struct scope_entry *s, uint32_t version, const struct secret *dek,
@@ -70,9 +80,9 @@ int opened_scope_add(struct opened_scope *o, const struct scope_entry *s, uint32
 int source_wrap_scope(const struct volume_keys *k, const struct opened_source *o, struct secret *const *deks,
 		      struct scope_entry *s);
 int wrap_infrastructure(const struct volume_keys *k, struct secret *const *infra, struct scope_entry *s);
-/* Seals a DEK for the recovery key of `d`, if there is one and the scope takes part. */
-int seal_dek(const struct descriptor *d, const struct scope_entry *s, struct wrapped_dek *dek, const struct secret *key,
-	     const struct secret *infra);
+/* Seals a DEK for the recovery key, if there is one and the scope takes part. */
+int seal_dek(const struct recovery *recovery, const struct scope_entry *s, struct wrapped_dek *dek,
+	     const struct secret *key, const struct secret *infra);
 
 #define PLATFORM_URI       "platform:"
 #define INFRASTRUCTURE_URI "platform:infrastructure"

@@ -32,6 +32,8 @@ static int wrap_checked(const struct opened_source *o, const struct secret *key,
 		r = -EAGAIN; /* a new version came in between; the next attempt finds it settled */
 	if (!r)
 		r = o->provider->unwrap(o->source, by.id, by.version, &wrapped, &back);
+	if (r == KEY_RETIRED)
+		r = -EAGAIN;
 	if (!r && (secret_size(back) != secret_size(key) ||
 		   !equal_in_constant_time(secret_bytes(back), secret_bytes(key), secret_size(key))))
 		r = -EIO;
@@ -79,10 +81,10 @@ int wrap_infrastructure(const struct volume_keys *k, struct secret *const *infra
 /* ---- the scope's own source ---- */
 
 /* The old key is asked for first: whoever may not use it any more does not take the data along to another one. */
-static int ask_old(const struct opened_source *old, const struct scope_entry *s)
+static int ask_old(struct opened_source *old, const struct scope_entry *s)
 {
 	struct key_info info;
-	int r = old->provider->describe(old->source, &info);
+	int r = source_ask(old, s, &info);
 
 	if (!r && info.state != KEY_ACTIVE) {
 		log_error("scope %s: its present key, %s of %s, is %s: nothing was changed", s->name, s->kek_id,
@@ -92,7 +94,7 @@ static int ask_old(const struct opened_source *old, const struct scope_entry *s)
 	return r;
 }
 
-static int rewrap(const struct volume_keys *k, const struct opened_source *old, const struct opened_source *new,
+static int rewrap(const struct volume_keys *k, struct opened_source *old, const struct opened_source *new,
 		  struct scope_entry *s, const char *uri)
 {
 	struct secret *deks[DEKS_MAX] = { 0 }, *infra[DEKS_MAX] = { 0 };
@@ -112,14 +114,6 @@ static int rewrap(const struct volume_keys *k, const struct opened_source *old, 
 	return r;
 }
 
-static int check_open(const struct volume_keys *k, const struct scope_entry *s)
-{
-	if (keys_access(k, s->number, s->deks[0].version) == SCOPE_OPEN)
-		return 0;
-	log_error("scope %s is locked: its keys can be changed when it is unlocked", s->name);
-	return -ENOKEY;
-}
-
 static int no_source(const struct scope_entry *s)
 {
 	log_error("scope %s was opened by the recovery key: set a key source for it first", s->name);
@@ -136,30 +130,28 @@ static int open_new(const struct volume_keys *k, const struct scope_entry *s, co
 	return r;
 }
 
-int keys_rewrap(const struct volume_keys *k, struct scope_entry *s, const char *uri, struct secret **provided,
-		struct opened_source **ret_source)
+static int rewrap_checked(const struct volume_keys *k, struct opened_source *source, struct scope_entry *s,
+			  const char *uri, struct secret **provided, struct opened_source **ret_source)
 {
-	struct scope_keys *sk = keys_scope(k, s->number);
 	struct scope_entry next = *s;
 	struct opened_source *new = NULL;
-	int r = check_open(k, s);
+	int r = 0;
 
-	*ret_source = NULL;
-	if (!r && uri && strlen(uri) >= sizeof(s->key_uri)) {
+	if (uri && strlen(uri) >= sizeof(s->key_uri)) {
 		log_error("the URI of a key source is limited to %zu bytes", sizeof(s->key_uri) - 1);
 		r = -EINVAL;
 	}
-	if (!r && sk->source)
-		r = ask_old(sk->source, s);
-	if (!r && !uri && !sk->source)
+	if (!r && source)
+		r = ask_old(source, s);
+	if (!r && !uri && !source)
 		r = no_source(s);
 	if (!r && uri)
 		r = open_new(k, s, uri, provided, &new);
 	if (!r)
-		r = rewrap(k, sk->source, new ? new : sk->source, &next, uri);
+		r = rewrap(k, source, new ? new : source, &next, uri);
 	/* What is provided is nobody else's: nothing of it stays sealed for the recovery key. */
-	for (size_t i = 0; !r && !strcmp(next.key_uri, PROVIDED_URI) && i < next.dek_count; i++)
-		next.deks[i].recovery = next.deks[i].infra_recovery = (struct wrapped_key){ 0 };
+	if (!r && !strcmp(next.key_uri, PROVIDED_URI))
+		keys_leave_recovery(&next);
 	if (r) {
 		opened_source_free(new);
 		return r;
@@ -169,8 +161,22 @@ int keys_rewrap(const struct volume_keys *k, struct scope_entry *s, const char *
 	return 0;
 }
 
+int keys_rewrap(const struct volume_keys *k, struct opened_source *source, struct scope_entry *s, const char *uri,
+		struct secret **provided, struct opened_source **ret_source)
+{
+	int r;
+
+	*ret_source = NULL;
+	if (source)
+		pthread_mutex_lock(&source->lock);
+	r = rewrap_checked(k, source, s, uri, provided, ret_source);
+	if (source)
+		pthread_mutex_unlock(&source->lock);
+	return r;
+}
+
 /* All of them are wrapped anew, since an entry names one KEK for all. */
-static int add_dek(const struct volume_keys *k, const struct descriptor *d, const struct opened_source *source,
+static int add_dek(const struct volume_keys *k, struct opened_source *source, const struct recovery *recovery,
 		   struct scope_entry *s, struct opened_scope *o)
 {
 	struct secret *deks[DEKS_MAX] = { 0 }, *infra[DEKS_MAX] = { 0 };
@@ -192,7 +198,7 @@ static int add_dek(const struct volume_keys *k, const struct descriptor *d, cons
 	if (!r && two)
 		r = wrap_infrastructure(k, infra, s);
 	if (!r)
-		r = seal_dek(d, s, new, deks[last], infra[last]);
+		r = seal_dek(recovery, s, new, deks[last], infra[last]);
 	if (!r)
 		r = opened_scope_add(o, s, new->version, deks[last], infra[last]);
 	secrets_free(deks, DEKS_MAX);
@@ -200,22 +206,19 @@ static int add_dek(const struct volume_keys *k, const struct descriptor *d, cons
 	return r;
 }
 
-int keys_new_dek(const struct volume_keys *k, const struct descriptor *d, struct scope_entry *s,
-		 struct opened_scope **ret_opened)
+int keys_new_dek(const struct volume_keys *k, struct opened_source *source, const struct recovery *recovery,
+		 struct scope_entry *s, struct opened_scope **ret_opened)
 {
 	struct opened_scope *o = calloc(1, sizeof(*o));
 	struct scope_entry next = *s;
-	struct scope_keys *sk;
-	int r = o ? check_open(k, s) : -ENOMEM;
+	int r = !o ? -ENOMEM : s->dek_count == DEKS_MAX ? -E2BIG : source ? 0 : no_source(s);
 
-	sk = r ? NULL : keys_scope(k, s->number);
-	if (!r && s->dek_count == DEKS_MAX)
-		r = -E2BIG;
-	if (!r)
-		r = sk->source ? ask_old(sk->source, s) : no_source(s);
 	if (!r) {
+		LOCK_SCOPE(&source->lock);
 		o->number = s->number;
-		r = add_dek(k, d, sk->source, &next, o);
+		r = ask_old(source, s);
+		if (!r)
+			r = add_dek(k, source, recovery, &next, o);
 	}
 	if (r) {
 		opened_scope_free(o);
@@ -228,13 +231,12 @@ int keys_new_dek(const struct volume_keys *k, const struct descriptor *d, struct
 	return 0;
 }
 
-int keys_rotate(const struct volume_keys *k, uint32_t scope)
+int keys_rotate(struct opened_source *source)
 {
-	const struct scope_keys *sk = keys_scope(k, scope);
-
-	if (!sk || !sk->source)
-		return -ENOKEY;
-	return sk->source->provider->rotate ? sk->source->provider->rotate(sk->source->source) : -EOPNOTSUPP;
+	if (!source->provider->rotate)
+		return -EOPNOTSUPP;
+	LOCK_SCOPE(&source->lock);
+	return source->provider->rotate(source->source);
 }
 
 /* ---- the platform's keys ---- */

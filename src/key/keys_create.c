@@ -12,7 +12,7 @@
 #include "provider.h"
 
 /* A first DEK, wrapped; *s has name, number and suite. */
-static int make_scope(const struct volume_keys *k, const struct descriptor *d, const char *uri,
+static int make_scope(const struct volume_keys *k, const struct recovery *recovery, const char *uri,
 		      struct secret **provided, struct scope_entry *s, struct opened_scope *o)
 {
 	AUTO_SECRET struct secret *dek = secret_random(KEY_SIZE);
@@ -39,15 +39,15 @@ static int make_scope(const struct volume_keys *k, const struct descriptor *d, c
 	if (!r && infra)
 		r = wrap_infrastructure(k, &infra, s);
 	if (!r)
-		r = seal_dek(d, s, &s->deks[0], dek, infra);
+		r = seal_dek(recovery, s, &s->deks[0], dek, infra);
 	return r ? r : opened_scope_add(o, s, 1, dek, infra);
 }
 
-int keys_new_scope(const struct volume_keys *k, const struct descriptor *d, const char *uri, struct secret **provided,
-		   struct scope_entry *ret, struct opened_scope **ret_opened)
+int keys_new_scope(const struct volume_keys *k, const struct recovery *recovery, const char *uri,
+		   struct secret **provided, struct scope_entry *ret, struct opened_scope **ret_opened)
 {
 	struct opened_scope *o = calloc(1, sizeof(*o));
-	int r = o ? make_scope(k, d, uri, provided, ret, o) : -ENOMEM;
+	int r = o ? make_scope(k, recovery, uri, provided, ret, o) : -ENOMEM;
 
 	if (r) {
 		opened_scope_free(o);
@@ -74,7 +74,7 @@ int keys_create(struct descriptor *d, const char *key_uri, const char *state_dir
 	if (!r)
 		r = keys_set_volume_key(k, &volume_key);
 	if (!r)
-		r = keys_new_scope(k, d, key_uri ? key_uri : PLATFORM_URI, provided, s, &o);
+		r = keys_new_scope(k, &d->recovery, key_uri ? key_uri : PLATFORM_URI, provided, s, &o);
 	if (!r)
 		r = keys_rewrap_platform(k, d);
 	if (!r)

@@ -29,12 +29,14 @@ int source_open(const char *uri, const char *state_dir, struct secret **provided
 	if (!o)
 		return -ENOMEM;
 	o->provider = p;
+	o->users = 1;
+	pthread_mutex_init(&o->lock, NULL);
 	if (p == &provider_provided)
 		r = provided && *provided ? provided_source(provided, &o->source) : -ENOKEY;
 	else
 		r = p->open(uri, state_dir, &o->source);
 	if (r) {
-		free(o);
+		opened_source_free(o);
 		return r;
 	}
 	*ret = o;
@@ -73,11 +75,18 @@ static int explain(const struct opened_source *o, const struct scope_entry *s, c
 	return -EUCLEAN;
 }
 
-static int unwrap(const struct opened_source *o, const struct scope_entry *s, const char *uri, const char *id,
+static int unwrap(struct opened_source *o, const struct scope_entry *s, const char *uri, const char *id,
 		  uint32_t version, const struct wrapped_key *in, struct secret **ret)
 {
 	int r = o->provider->unwrap(o->source, id, version, in, ret);
 
+	if (r == KEY_RETIRED) {
+		log_notice(
+			"scope %s: the key %s of %s is deactivated and was used to unwrap only: another of its name is active",
+			s->name, id, uri);
+		o->retired = true;
+		r = 0;
+	}
 	if (!r && secret_size(*ret) != KEY_SIZE) {
 		secret_free(*ret);
 		*ret = NULL;
@@ -90,7 +99,7 @@ static int unwrap(const struct opened_source *o, const struct scope_entry *s, co
 	return r;
 }
 
-int source_unwrap(const struct opened_source *o, const struct scope_entry *s, const struct wrapped_key *in,
+int source_unwrap(struct opened_source *o, const struct scope_entry *s, const struct wrapped_key *in,
 		  struct secret **ret)
 {
 	return unwrap(o, s, s->key_uri, s->kek_id, s->kek_version, in, ret);
@@ -113,7 +122,7 @@ int unwrap_infrastructure(const struct volume_keys *k, const struct scope_entry 
 	return r;
 }
 
-int unwrap_dek(const struct volume_keys *k, const struct opened_source *o, const struct scope_entry *s, size_t i,
+int unwrap_dek(const struct volume_keys *k, struct opened_source *o, const struct scope_entry *s, size_t i,
 	       struct secret **ret_dek, struct secret **ret_infra)
 {
 	AUTO_SECRET struct secret *dek = NULL;
@@ -148,7 +157,7 @@ static int open_deks(const struct volume_keys *k, const struct scope_entry *s, s
 }
 
 /* Whatever opens this scope must belong to this volume: the volume key that it has says so. */
-static int check_volume_key(const struct volume_keys *k, const struct opened_source *o, const struct scope_entry *s)
+static int check_volume_key(const struct volume_keys *k, struct opened_source *o, const struct scope_entry *s)
 {
 	AUTO_SECRET struct secret *key = NULL;
 	int r = source_unwrap(o, s, &s->volume_key, &key);
@@ -189,11 +198,45 @@ int keys_open_scope(const struct volume_keys *k, const struct scope_entry *s, st
 	return 0;
 }
 
-int keys_ask(const struct volume_keys *k, uint32_t scope, struct key_info *ret)
+/* That another key is to be used from now on says nothing about the one that wrapped what there is. */
+static int ask_about_older(struct opened_source *o, const struct scope_entry *s, enum key_state *ret)
 {
-	const struct scope_keys *s = keys_scope(k, scope);
+	AUTO_SECRET struct secret *key = NULL;
+	int r = source_unwrap(o, s, &s->volume_key, &key);
 
-	return s && s->source ? s->source->provider->describe(s->source->source, ret) : -ENOENT;
+	if (r == -ENOMEM)
+		return r;
+	if (r)
+		*ret = r == -EACCES || r == -ENOENT || r == -EINVAL ? KEY_REVOKED : KEY_UNREACHABLE;
+	return 0;
+}
+
+int source_ask(struct opened_source *o, const struct scope_entry *s, struct key_info *ret)
+{
+	int r = o->provider->describe(o->source, ret);
+
+	if (!r && ret->state == KEY_ACTIVE && strcmp(ret->id, s->kek_id))
+		r = ask_about_older(o, s, &ret->state);
+	return r;
+}
+
+int keys_ask(struct opened_source *source, const struct scope_entry *s, struct key_info *ret)
+{
+	LOCK_SCOPE(&source->lock);
+
+	return source_ask(source, s, ret);
+}
+
+bool keys_used_retired(struct volume_keys *k, uint32_t scope)
+{
+	struct scope_keys *sk = keys_scope(k, scope);
+	bool used = sk && sk->retired;
+
+	if (sk)
+		sk->retired = false;
+	if (sk && sk->source)
+		used = atomic_exchange(&sk->source->retired, false) || used;
+	return used;
 }
 
 /* ---- the volume key ---- */
@@ -201,7 +244,8 @@ int keys_ask(const struct volume_keys *k, uint32_t scope, struct key_info *ret)
 struct opening {
 	const struct descriptor *d;
 	struct volume_keys *k;
-	bool damaged; /* a volume key was found, but the descriptor's MAC does not go with it */
+	struct kdf *
+		unproven; /* over a volume key that was found, though the descriptor's MAC does not go with it; NULL: none */
 };
 
 /* Takes a volume key if the descriptor's MAC agrees; *key is taken or freed. */
@@ -214,7 +258,10 @@ static int try_volume_key(struct opening *o, struct secret **key)
 		r = descriptor_check(o->d, k->mac);
 	if (!r)
 		return 0;
-	o->damaged = o->damaged || r == -EBADMSG;
+	if (r == -EBADMSG && !o->unproven) {
+		o->unproven = k->structure;
+		k->structure = NULL;
+	}
 	kdf_free(k->structure);
 	secret_free(k->mac);
 	secret_free(k->volume_key);
@@ -231,6 +278,7 @@ static int open_by_scope(struct opening *o, const struct scope_entry *s)
 
 	if (!r)
 		r = source_unwrap(source, s, &s->volume_key, &key);
+	keys_scope(o->k, s->number)->retired = source && source->retired;
 	opened_source_free(source);
 	return r ? r : try_volume_key(o, &key);
 }
@@ -290,19 +338,22 @@ static int open_structure(const struct descriptor *d, const char *state_dir, str
 	if (!r)
 		r = find_volume_key(&o, errors);
 	if (!r) {
+		kdf_free(o.unproven);
 		*ret = o.k;
 		return 0;
 	}
 	if (errors[0] == -ENOKEY)
 		log_error(
 			"what the volume needs beside its provided key, the platform key, is not on this host; bring the state directory with its keys over");
-	if (o.damaged) {
+	if (o.unproven) {
 		log_error("%s does not authenticate: it was changed or damaged; restore it from a copy",
 			  DESCRIPTOR_NAME);
-		r = -EUCLEAN;
+		o.k->structure = o.unproven;
+		*ret = o.k;
+		return -EUCLEAN;
 	}
 	keys_free(o.k);
-	return errors[0] && r != -EUCLEAN ? errors[0] : r;
+	return errors[0] ? errors[0] : r;
 }
 
 /* ---- all of it ---- */

@@ -1,8 +1,9 @@
 /* What Coffer asks a KMIP server (versions 1.2 to 1.4), and what it makes of the answers. Pure: no I/O.
  *
  * One request is one message of one or two operations. Whatever is about a key asks for its attributes first, and nothing of
- * the rest of the answer is looked at unless they are those of an Active AES-256 key: servers hand out the bytes of deactivated
- * and compromised ones too. Requests and answers may hold keys: both lie in secrets.
+ * the rest of the answer is looked at unless they are those of an Active AES-256 key (or of a Deactivated one, where the request
+ * says that it will do): servers hand out the bytes of deactivated and compromised ones too. Requests and answers may hold keys:
+ * both lie in secrets.
  */
 #ifndef COFFER_KEY_KMIP_MESSAGE_H
 #define COFFER_KEY_KMIP_MESSAGE_H
@@ -13,6 +14,7 @@
 
 enum {
 	KMIP_ID_SIZE = 128,        /* bytes of a unique identifier, with its NUL */
+	KMIP_NAME_SIZE = 512,      /* bytes of a name, with its NUL */
 	KMIP_REQUEST_MAX = 4096,   /* bytes */
 	KMIP_ANSWER_MAX = 1 << 16, /* bytes; told to the server, and longer ones are not read */
 	KMIP_MINOR_MIN = 2,        /* of protocol version 1 */
@@ -31,7 +33,8 @@ enum kmip_question {
 };
 struct kmip_request {
 	enum kmip_question question;
-	const char *key;                   /* its unique identifier; KMIP_LOCATE: its name */
+	const char *key;  /* its unique identifier; KMIP_LOCATE: its name */
+	const char *name; /* KMIP_GET, KMIP_DECRYPT: a Deactivated key will do, too, if this is a name of it */
 	const struct secret *plain;        /* KMIP_ENCRYPT: KEY_SIZE bytes */
 	const struct wrapped_key *wrapped; /* KMIP_DECRYPT: KMIP_WRAPPED_SIZE bytes */
 	uint8_t nonce[NONCE_SIZE];         /* KMIP_ENCRYPT: random, never used before */
@@ -40,10 +43,11 @@ struct kmip_request {
 int kmip_request_write(const struct kmip_request *q, unsigned minor, struct secret *out, size_t *ret_len);
 
 struct kmip_answer {
-	unsigned minor;             /* KMIP_VERSIONS: the newest one that both know */
-	unsigned found;             /* KMIP_LOCATE: how many keys */
-	char id[KMIP_ID_SIZE];      /* KMIP_LOCATE: the first */
-	struct secret *key;         /* KMIP_GET, KMIP_DECRYPT: KEY_SIZE bytes; the caller's to free */
+	unsigned minor;        /* KMIP_VERSIONS: the newest one that both know */
+	unsigned found;        /* KMIP_LOCATE: how many keys */
+	char id[KMIP_ID_SIZE]; /* KMIP_LOCATE: the first */
+	bool deactivated;      /* the key is: it may unwrap what it wrapped, and nothing else. Also after an error */
+	struct secret *key;    /* KMIP_GET, KMIP_DECRYPT: KEY_SIZE bytes; the caller's to free */
 	struct wrapped_key wrapped; /* KMIP_ENCRYPT */
 	char why[256];              /* after an error: what is wrong, for people; printable ASCII */
 };

@@ -80,13 +80,32 @@ static const char *state_name(uint32_t state)
 	return state < sizeof(names) / sizeof(*names) ? names[state] : "in an unknown state";
 }
 
-static int check_attributes(struct reading *r, const struct field values[static ATTRIBUTES])
+/* A value of the attribute Name, which lies in the structure that `c` walks through. */
+static int read_name(struct reading *r, const struct ttlv_cursor *c, const struct ttlv_item *i, bool *ret_ours)
+{
+	struct field f[] = { { TAG_NAME_VALUE }, { TAG_NAME_TYPE } };
+	char name[KMIP_NAME_SIZE];
+	uint32_t type = 0;
+	int e = kmip_collect(r->a, c, i, f, 2);
+
+	if (!e)
+		e = kmip_need_enum(r->a, &f[1], &type);
+	if (!e && !f[0].found)
+		e = kmip_malformed(r->a, "a field is missing");
+	*ret_ours = !e && type == NAME_IS_TEXT && !ttlv_text(&f[0].item, name, sizeof(name)) &&
+		    !strcmp(name, r->q->name);
+	return e;
+}
+
+/* `named`: as the request says that a Deactivated key must be. */
+static int check_attributes(struct reading *r, const struct field values[static ATTRIBUTES], bool named)
 {
 	uint32_t type, algorithm, state;
 	int32_t bits;
 	int e = kmip_need_enum(r->a, &values[ATTRIBUTE_STATE], &state);
 
-	if (!e && state != STATE_ACTIVE)
+	r->a->deactivated = !e && state == STATE_DEACTIVATED && named;
+	if (!e && state != STATE_ACTIVE && !r->a->deactivated)
 		return kmip_fail(r->a, -EACCES, "the key is not Active but %s", state_name(state));
 	if (!e)
 		e = kmip_need_enum(r->a, &values[ATTRIBUTE_TYPE], &type);
@@ -106,6 +125,7 @@ static int read_attributes(struct reading *r, const struct ttlv_cursor *c, const
 	struct field id = { TAG_UNIQUE_ID }, values[ATTRIBUTES] = { { 0 } };
 	struct ttlv_cursor inner;
 	struct ttlv_item item;
+	bool named = false;
 	int e = kmip_collect(r->a, c, i, &id, 1);
 
 	if (!e)
@@ -114,6 +134,8 @@ static int read_attributes(struct reading *r, const struct ttlv_cursor *c, const
 		e = kmip_enter(r->a, c, i, &inner);
 	while (!e && (e = kmip_next(r->a, &inner, &item)) > 0) {
 		struct field f[] = { { TAG_ATTRIBUTE_NAME }, { TAG_ATTRIBUTE_VALUE } };
+		struct ttlv_cursor in_attribute = kmip_within(&inner);
+		bool ours = false;
 		char name[64];
 
 		e = 0;
@@ -124,7 +146,11 @@ static int read_attributes(struct reading *r, const struct ttlv_cursor *c, const
 			e = kmip_malformed(r->a, "an attribute without name or value");
 		if (e || ttlv_text(&f[0].item, name, sizeof(name)))
 			continue;
-		for (unsigned n = 0; n < ATTRIBUTES; n++) {
+		if (r->q->name && !strcmp(name, KMIP_NAME)) {
+			e = read_name(r, &in_attribute, &f[1].item, &ours);
+			named = named || ours;
+		}
+		for (unsigned n = 0; n < ATTRIBUTES && !e; n++) {
 			if (strcmp(name, kmip_attribute_names[n]))
 				continue;
 			if (values[n].found)
@@ -132,7 +158,7 @@ static int read_attributes(struct reading *r, const struct ttlv_cursor *c, const
 			values[n] = f[1];
 		}
 	}
-	return e ? e : check_attributes(r, values);
+	return e ? e : check_attributes(r, values, named);
 }
 
 /* Takes the bytes of a key into the answer. */

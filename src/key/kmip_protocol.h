@@ -83,11 +83,12 @@ enum kmip_reason {
 
 enum { ALGORITHM_AES = 3, MODE_GCM = 9, NAME_IS_TEXT = 1, OBJECT_SYMMETRIC_KEY = 2 };
 enum { FORMAT_RAW = 1, FORMAT_TRANSPARENT_SYMMETRIC = 7 };
-enum { STATE_ACTIVE = 2 };
+enum { STATE_ACTIVE = 2, STATE_DEACTIVATED = 3 };
 
 /* The attributes of a key that are asked for, and their names. */
 enum kmip_attribute { ATTRIBUTE_TYPE, ATTRIBUTE_ALGORITHM, ATTRIBUTE_LENGTH, ATTRIBUTE_STATE, ATTRIBUTES };
 extern const char *const kmip_attribute_names[ATTRIBUTES];
+#define KMIP_NAME "Name" /* the one of which a key may have several */
 
 /* The operations that a question is made of; returns how many. */
 enum { OPERATIONS_MAX = 2 };

@@ -58,7 +58,7 @@ static void put_locate(struct ttlv_writer *w, const char *name)
 {
 	ttlv_put_integer(w, TAG_MAXIMUM_ITEMS, 2); /* one too many is all that needs to be known */
 	ttlv_begin(w, TAG_ATTRIBUTE);
-	ttlv_put_text(w, TAG_ATTRIBUTE_NAME, "Name");
+	ttlv_put_text(w, TAG_ATTRIBUTE_NAME, KMIP_NAME);
 	ttlv_begin(w, TAG_ATTRIBUTE_VALUE);
 	ttlv_put_text(w, TAG_NAME_VALUE, name);
 	ttlv_put_enum(w, TAG_NAME_TYPE, NAME_IS_TEXT);
@@ -93,6 +93,8 @@ static void put_payload(struct ttlv_writer *w, const struct kmip_request *q, enu
 	if (operation == OPERATION_GET_ATTRIBUTES) {
 		for (unsigned i = 0; i < ATTRIBUTES; i++)
 			ttlv_put_text(w, TAG_ATTRIBUTE_NAME, kmip_attribute_names[i]);
+		if (q->name)
+			ttlv_put_text(w, TAG_ATTRIBUTE_NAME, KMIP_NAME);
 	} else if (operation == OPERATION_GET) {
 		ttlv_put_enum(w, TAG_KEY_FORMAT, FORMAT_RAW);
 	} else if (operation == OPERATION_ENCRYPT) {

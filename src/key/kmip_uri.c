@@ -93,7 +93,7 @@ static bool parse_query(const char *text, struct kmip_uri *ret)
 /* Names may be any text, identifiers what a server's answer may hold as one. */
 static bool is_key_name(const struct kmip_uri *u)
 {
-	if (!u->name || !u->name[0] || strlen(u->name) >= (u->by_name ? 512 : KMIP_ID_SIZE))
+	if (!u->name || !u->name[0] || strlen(u->name) >= (u->by_name ? KMIP_NAME_SIZE : KMIP_ID_SIZE))
 		return false;
 	for (const unsigned char *c = (const unsigned char *)u->name; *c; c++)
 		if (*c < ' ' || *c == 0x7f)

@@ -1,8 +1,11 @@
 /* Keys on KMIP servers. A source that names a key by its unique identifier has that key for good. One that names it by its name has
  * whatever single key is Active under that name: looked for by the first wrap and by each describe, and used until the next.
- * Unwrapping goes by identifier alone, so that what an older key wrapped still opens while the server has that key Active.
+ * Unwrapping goes by identifier, so that what an older key wrapped still opens while the server has that key Active; and also if
+ * it is Deactivated by now, as long as another key of that name is Active: its owner has put that one in its place.
  *
- * A key that may leave its server is kept, in locked memory, until describe finds that it may no longer be used.
+ * A key that may leave its server is kept, in locked memory, until describe finds that it may no longer be used. Of one that may not
+ * what it unwrapped is kept likewise: servers need not decrypt with a key that is Deactivated, and then that is all there is to wrap
+ * by the next. (Whoever unwraps has the same in use.)
  */
 #include "provider.h"
 
@@ -16,12 +19,19 @@
 #include "kmip_client.h"
 #include "kmip_uri.h"
 
+enum { KEPT_MAX = 2 * (DEKS_MAX + 1) }; /* of a scope's keys and the volume key, by an old key and by a new one */
+struct kept {
+	struct wrapped_key wrapped;
+	struct secret *key; /* NULL: free */
+};
 struct key_source {
 	pthread_mutex_t lock;
 	struct kmip_uri uri;
 	struct shared *shared;
-	char id[KMIP_ID_SIZE]; /* of the current key; empty: not looked for yet */
-	struct secret *key;    /* the current key; NULL: not fetched, or mode=remote */
+	char id[KMIP_ID_SIZE];      /* of the current key; empty: not looked for yet */
+	struct secret *key;         /* the current key; NULL: not fetched, or mode=remote */
+	struct kept kept[KEPT_MAX]; /* mode=remote by name: what was unwrapped */
+	unsigned next_kept;
 };
 
 /* ---- clients: sources with the same servers share a connection ---- */
@@ -166,6 +176,45 @@ static int have_current(struct key_source *s)
 	return r;
 }
 
+/* ---- what was unwrapped ---- */
+
+static struct kept *find_kept(struct key_source *s, const struct wrapped_key *wrapped)
+{
+	for (unsigned i = 0; i < KEPT_MAX; i++)
+		if (s->kept[i].key && !memcmp(s->kept[i].wrapped.bytes, wrapped->bytes, KMIP_WRAPPED_SIZE))
+			return &s->kept[i];
+	return NULL;
+}
+
+static struct secret *copy_of(const struct secret *key)
+{
+	struct secret *copy = secret_new(secret_size(key));
+
+	if (copy)
+		memcpy(secret_data(copy), secret_bytes(key), secret_size(key));
+	return copy;
+}
+
+/* Without memory it is not kept. */
+static void keep(struct key_source *s, const struct wrapped_key *wrapped, const struct secret *key)
+{
+	struct kept *k = &s->kept[s->next_kept];
+
+	if (find_kept(s, wrapped))
+		return;
+	secret_free(k->key);
+	*k = (struct kept){ .wrapped = *wrapped, .key = copy_of(key) };
+	s->next_kept = (s->next_kept + 1) % KEPT_MAX;
+}
+
+static void forget_kept(struct key_source *s)
+{
+	for (unsigned i = 0; i < KEPT_MAX; i++) {
+		secret_free(s->kept[i].key);
+		s->kept[i].key = NULL;
+	}
+}
+
 /* ---- the provider ---- */
 
 static void kmip_close(struct key_source *s)
@@ -175,6 +224,7 @@ static void kmip_close(struct key_source *s)
 	if (s->shared)
 		client_put(s->shared);
 	secret_free(s->key);
+	forget_kept(s);
 	kmip_uri_free(&s->uri);
 	pthread_mutex_destroy(&s->lock);
 	free(s);
@@ -218,26 +268,36 @@ static enum key_state state_of(int r)
 	return r == -ENOENT || r == -EACCES || r == -EINVAL ? KEY_REVOKED : KEY_UNREACHABLE;
 }
 
-static int kmip_describe(struct key_source *s, struct key_info *ret)
+static int look(struct key_source *s)
 {
-	LOCK_SCOPE(&s->lock);
 	struct kmip_request q = { .question = KMIP_DESCRIBE, .key = s->id };
-	struct key_info info = { .version = 1 };
 	struct secret *key = NULL;
 	struct kmip_answer a;
 	char id[KMIP_ID_SIZE];
 	int r = find(s, id);
 
-	if (!r && strcmp(id, s->id)) {
-		r = fetch(s, id, &key);
-		if (!r)
-			set_current(s, id, key);
-	} else if (!r) {
-		r = ask(s, &q, &a);
-	}
+	if (r || !strcmp(id, s->id))
+		return r ? r : ask(s, &q, &a);
+	r = fetch(s, id, &key);
+	if (!r)
+		set_current(s, id, key);
+	return r;
+}
+
+static int kmip_describe(struct key_source *s, struct key_info *ret)
+{
+	LOCK_SCOPE(&s->lock);
+	struct key_info info = { .version = 1 };
+	int r = look(s);
+
+	/* It may have been rotated just while it was looked at. */
+	if (s->uri.by_name && state_of(r) == KEY_REVOKED)
+		r = look(s);
 	info.state = state_of(r);
-	if (info.state == KEY_REVOKED)
+	if (info.state == KEY_REVOKED) {
 		set_current(s, s->id, NULL);
+		forget_kept(s);
+	}
 	/* A source that never got as far as a key still names the one that it would use. */
 	snprintf(info.id, sizeof(info.id), "%s", s->id[0] || s->uri.by_name ? s->id : s->uri.name);
 	*ret = info;
@@ -270,38 +330,83 @@ static int kmip_wrap(struct key_source *s, const struct secret *key, struct key_
 	return 0;
 }
 
+/* A Deactivated key unwraps only where its name has gone over to another key. */
+static int check_successor(struct key_source *s)
+{
+	char id[KMIP_ID_SIZE];
+	int r = find(s, id);
+
+	return r == -ENOENT ? -EACCES : r;
+}
+
 /* The key that is current already, or, of a source that follows a name, another one, for this once. */
 static int unwrap_here(struct key_source *s, const char *id, const struct wrapped_key *in, struct secret **ret)
 {
+	struct kmip_request q = { .question = KMIP_GET, .key = id, .name = s->uri.by_name ? s->uri.name : NULL };
 	AUTO_SECRET struct secret *key = NULL;
+	struct kmip_answer a;
 	int r;
 
 	if (s->key && !strcmp(s->id, id))
 		return key_unwrap(s->key, in, ret);
-	r = fetch(s, id, &key);
+	r = ask(s, &q, &a);
+	key = a.key;
+	if (!r && a.deactivated)
+		r = check_successor(s);
 	if (!r)
 		r = key_unwrap(key, in, ret);
-	if (!r && (!s->id[0] || !strcmp(s->id, id))) {
+	if (!r && !a.deactivated && (!s->id[0] || !strcmp(s->id, id))) {
 		set_current(s, id, key);
 		key = NULL;
 	}
-	return r;
+	return r ? r : a.deactivated ? KEY_RETIRED : 0;
+}
+
+/* What a Deactivated key wrapped, where its server decrypts nothing with it any more. */
+static int unwrap_kept(struct key_source *s, const char *id, const struct wrapped_key *in, struct secret **ret)
+{
+	const struct kept *k = find_kept(s, in);
+
+	if (k) {
+		*ret = copy_of(k->key);
+		return *ret ? 0 : -ENOMEM;
+	}
+	log_error(
+		"the key %s of the key server %s is Deactivated, and that server decrypts nothing with it any more: what it encrypted cannot go over to the newer key of its name",
+		id, s->uri.servers[0].host);
+	return -EOPNOTSUPP;
 }
 
 static int unwrap_there(struct key_source *s, const char *id, const struct wrapped_key *in, struct secret **ret)
 {
-	struct kmip_request q = { .question = KMIP_DECRYPT, .key = id, .wrapped = in };
+	struct kmip_request q = {
+		.question = KMIP_DECRYPT,
+		.key = id,
+		.name = s->uri.by_name ? s->uri.name : NULL,
+		.wrapped = in,
+	};
+	AUTO_SECRET struct secret *key = NULL;
 	struct kmip_answer a;
-	int r;
+	int r, successor;
 
 	if (in->len != KMIP_WRAPPED_SIZE)
 		return -EBADMSG; /* no server encrypted it */
 	r = ask(s, &q, &a);
-	if (!r)
-		*ret = a.key;
-	if (!r && !s->id[0])
+	key = a.key;
+	successor = a.deactivated ? check_successor(s) : 0;
+	if (successor)
+		r = successor;
+	else if (r == -EACCES && a.deactivated)
+		r = unwrap_kept(s, id, in, &key);
+	if (r)
+		return r;
+	if (s->uri.by_name)
+		keep(s, in, key);
+	*ret = key;
+	key = NULL;
+	if (!a.deactivated && !s->id[0])
 		set_current(s, id, NULL);
-	return r;
+	return a.deactivated ? KEY_RETIRED : 0;
 }
 
 static int kmip_unwrap(struct key_source *s, const char *id, uint32_t version, const struct wrapped_key *in,

@@ -56,16 +56,16 @@ int recovery_read(const struct secret *text, size_t len, struct secret *key, uns
 
 /* ---- sealing ---- */
 
-int seal_dek(const struct descriptor *d, const struct scope_entry *s, struct wrapped_dek *dek, const struct secret *key,
-	     const struct secret *infra)
+int seal_dek(const struct recovery *recovery, const struct scope_entry *s, struct wrapped_dek *dek,
+	     const struct secret *key, const struct secret *infra)
 {
 	struct wrapped_key sealed = { 0 }, sealed_infra = { 0 };
 	int r = 0;
 
-	if (d->recovery.created && strcmp(s->key_uri, PROVIDED_URI) != 0) {
-		r = key_seal(d->recovery.public, key, &sealed);
+	if (recovery->created && strcmp(s->key_uri, PROVIDED_URI) != 0) {
+		r = key_seal(recovery->public, key, &sealed);
 		if (!r && infra)
-			r = key_seal(d->recovery.public, infra, &sealed_infra);
+			r = key_seal(recovery->public, infra, &sealed_infra);
 	}
 	if (r)
 		return r;
@@ -74,54 +74,51 @@ int seal_dek(const struct descriptor *d, const struct scope_entry *s, struct wra
 	return 0;
 }
 
-static int seal_scope(const struct volume_keys *k, const struct descriptor *d, struct scope_entry *s)
+static int join(const struct volume_keys *k, struct opened_source *source, const struct recovery *recovery,
+		struct scope_entry *s, bool *ret_sealed)
 {
-	const struct scope_keys *sk = keys_scope(k, s->number);
-	bool open = keys_access(k, s->number, s->deks[0].version) == SCOPE_OPEN;
 	int r = 0;
 
 	for (size_t i = 0; i < s->dek_count && !r; i++) {
 		AUTO_SECRET struct secret *dek = NULL;
 		AUTO_SECRET struct secret *infra = NULL;
 
-		if (open)
-			r = unwrap_dek(k, sk->source, s, i, &dek, &infra);
-		/* What an older recovery key opens goes in any case; a locked scope joins when it is unlocked. */
-		s->deks[i].recovery = s->deks[i].infra_recovery = (struct wrapped_key){ 0 };
-		if (!r && open)
-			r = seal_dek(d, s, &s->deks[i], dek, infra);
-	}
-	return r;
-}
-
-int keys_join_recovery(const struct volume_keys *k, const struct descriptor *d, struct scope_entry *s, bool *ret_sealed)
-{
-	const struct scope_keys *sk = keys_scope(k, s->number);
-	int r = 0;
-
-	*ret_sealed = false;
-	for (size_t i = 0; i < s->dek_count && !r && d->recovery.created && strcmp(s->key_uri, PROVIDED_URI); i++) {
-		AUTO_SECRET struct secret *dek = NULL;
-		AUTO_SECRET struct secret *infra = NULL;
-
 		if (s->deks[i].recovery.len)
 			continue;
-		r = unwrap_dek(k, sk->source, s, i, &dek, &infra);
+		r = unwrap_dek(k, source, s, i, &dek, &infra);
 		if (!r)
-			r = seal_dek(d, s, &s->deks[i], dek, infra);
+			r = seal_dek(recovery, s, &s->deks[i], dek, infra);
 		*ret_sealed = *ret_sealed || !r;
 	}
 	return r;
 }
 
-int keys_seal_recovery(const struct volume_keys *k, struct descriptor *d, const uint8_t public[static PUBLIC_KEY_SIZE])
+int keys_join_recovery(const struct volume_keys *k, struct opened_source *source, const struct recovery *recovery,
+		       struct scope_entry *s, bool *ret_sealed)
 {
 	int r;
 
-	d->recovery.created = time(NULL);
-	memcpy(d->recovery.public, public, PUBLIC_KEY_SIZE);
-	r = key_seal(public, k->volume_key, &d->recovery.volume_key);
-	for (size_t i = 0; i < d->scope_count && !r; i++)
-		r = seal_scope(k, d, &d->scopes[i]);
+	*ret_sealed = false;
+	if (!recovery->created || !strcmp(s->key_uri, PROVIDED_URI))
+		return 0;
+	if (source)
+		pthread_mutex_lock(&source->lock);
+	r = join(k, source, recovery, s, ret_sealed);
+	if (source)
+		pthread_mutex_unlock(&source->lock);
 	return r;
+}
+
+/* What an older recovery key opens. */
+void keys_leave_recovery(struct scope_entry *s)
+{
+	for (size_t i = 0; i < s->dek_count; i++)
+		s->deks[i].recovery = s->deks[i].infra_recovery = (struct wrapped_key){ 0 };
+}
+
+int keys_seal_recovery(const struct volume_keys *k, const uint8_t public[static PUBLIC_KEY_SIZE], struct recovery *ret)
+{
+	ret->created = time(NULL);
+	memcpy(ret->public, public, PUBLIC_KEY_SIZE);
+	return key_seal(public, k->volume_key, &ret->volume_key);
 }

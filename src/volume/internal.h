@@ -331,11 +331,15 @@ void reencrypt_wake(struct volume *v); /* a scope was opened, or has something t
 void reencrypt_free(struct volume *v);
 
 struct scope_status; /* keeper.h */
+struct question;     /* poll.c */
 struct keeper {
 	pthread_t thread;
 	bool runs;
-	bool stop; /* key_lock */
-	pthread_cond_t wake;
+	bool stop;                   /* key_lock */
+	pthread_cond_t wake;         /* CLOCK_MONOTONIC */
+	struct question *questions;  /* key_lock: to key sources, under way */
+	size_t turn;                 /* whose it is to be asked */
+	int64_t platform_ms;         /* when the platform's keys were last looked at; 0: never */
 	struct kernel_cache kernel;  /* drop NULL: nobody caches */
 	unsigned poll, grace, flush; /* seconds */
 	unsigned rotate_days;        /* age of the platform's keys; 0: never */
@@ -367,7 +371,7 @@ struct volume {
 	struct object *lazy;
 
 	pthread_mutex_t
-		key_lock; /* held, before all others, by who asks key sources or changes keys: `keys` changes under it */
+		key_lock; /* held, before all others, by who changes keys, but for while it asks key sources: `keys` changes under it */
 	struct keeper keeper;
 	struct reencryptor reencryptor;
 	pthread_mutex_t descriptor_lock; /* the descriptor, and the numbers */
@@ -398,8 +402,11 @@ void gate_open(struct volume *v);
 int trail_created(struct volume *v);
 int trail_unlocked(struct volume *v, const struct volume_options *o,
 		   int accepted); /* opens it; `accepted`: what pin_check said */
+/* Opens the trail if it is authentic under a volume key of a descriptor that is not: else nothing is recorded. */
+void trail_unproven(struct volume *v, const struct volume_options *o);
 /* What the daemon does by itself goes on, recorded or not: the failure has been logged. */
 void trail_scope(struct volume *v, const struct scope_entry *s, const char *event, int outcome, const char *detail);
+void trail_retired(struct volume *v, const struct scope_entry *s); /* if its key was used though it is deactivated */
 void trail_not_opened(struct volume *v, const struct volume_options *o, int error);
 void trail_closed(struct volume *v, int outcome);
 

@@ -1,4 +1,4 @@
-/* The states of scopes: a thread asks where their keys come from, and what it hears locks and unlocks them. */
+/* Scopes that are locked, unlocked, and wrapped by other keys. */
 #include <errno.h>
 #include <inttypes.h>
 #include <time.h>
@@ -6,8 +6,6 @@
 #include <coffer/util.h>
 
 #include "keeper.h"
-
-enum { DAY = 24 * 60 * 60 };
 
 /* ---- locking and unlocking ---- */
 
@@ -24,6 +22,7 @@ void keeper_lock_scope(struct volume *v, uint32_t scope, enum scope_state state)
 	gate_close(v);
 	cache_drop(v, scope);
 	keys_lock(v->keys, scope);
+	wipe_traces();
 	gate_open(v);
 	keeper_set_state(v, scope, state, false, 0);
 	drop_finish(v, scope, d);
@@ -98,66 +97,91 @@ static void settle_orphans(struct volume *v, uint32_t scope)
 	free(numbers);
 }
 
-/* What was locked when the recovery key was made joins when it is open; if that fails, with the next poll. */
-static void join_recovery(struct volume *v, uint32_t scope)
+void keeper_heard_of_locked(struct volume *v, const struct scope_entry *s, int outcome, struct opened_scope *o)
 {
-	struct scope_entry s;
-	bool sealed;
-
-	if (keeper_entry(v, scope, &s) == 0 && keys_join_recovery(v->keys, v->d, &s, &sealed) == 0 && sealed)
-		(void)keeper_store(v, &s);
-}
-
-int keeper_open_scope(struct volume *v, uint32_t scope, struct secret **provided)
-{
-	struct opened_scope *o = NULL;
-	struct scope_entry s;
 	bool recovered;
-	int r = keeper_entry(v, scope, &s);
 
-	if (r == 0)
-		r = keys_open_scope(v->keys, &s, provided, &o);
-	keeper_note_check(v, scope);
-	if (r < 0) {
-		keeper_set_state(v, scope, state_of_error(r), false, 0);
-		return r;
+	keeper_note_check(v, s->number);
+	if (outcome < 0) {
+		keeper_set_state(v, s->number, state_of_error(outcome), false, 0);
+		return;
 	}
 	gate_close(v);
 	keys_take_scope(v->keys, &o);
 	gate_open(v);
-	recovered = !keys_has_source(v->keys, scope);
-	keeper_set_state(v, scope, recovered ? STATE_RECOVERED : STATE_ACTIVE, true, 0);
-	if (!volume_rests(v)) {
-		settle_orphans(v, scope);
-		join_recovery(v, scope);
+	trail_retired(v, s);
+	recovered = !keys_has_source(v->keys, s->number);
+	keeper_set_state(v, s->number, recovered ? STATE_RECOVERED : STATE_ACTIVE, true, 0);
+	if (!volume_rests(v))
+		settle_orphans(v, s->number);
+	keeper_ask_soon(v, s->number);
+}
+
+int keeper_open_scope(struct volume *v, uint32_t scope)
+{
+	struct opened_scope *o = NULL;
+	struct asking a;
+	int r = asking_begin(v, scope, &a);
+
+	if (r < 0)
+		return r;
+	pthread_mutex_unlock(&v->key_lock);
+	r = keys_open_scope(v->keys, &a.s, NULL, &o);
+	pthread_mutex_lock(&v->key_lock);
+	if (asking_check_holds(&a) == 0) {
+		keeper_heard_of_locked(v, &a.s, r, o);
+	} else {
+		opened_scope_free(o);
+		r = -EAGAIN;
 	}
-	return 0;
+	asking_end(&a);
+	return r;
 }
 
 /* ---- wrapping anew ---- */
 
+void keeper_wrapped(struct volume *v, const struct scope_entry *s)
+{
+	trail_scope(v, s, "key-wrapped", 0, "the scope's keys are wrapped by this key from now on");
+	keeper_note_check(v, s->number);
+	keeper_set_state(v, s->number, STATE_ACTIVE, true, 0);
+	log_notice("scope %s: its keys are wrapped by %s, key %s version %u", s->name, s->key_uri, s->kek_id,
+		   s->kek_version);
+}
+
+static int rewrap(struct asking *a, const char *uri, struct secret **provided, struct opened_source **ret_source)
+{
+	struct scope_entry before = a->s;
+	struct volume *v = a->v;
+	int r;
+
+	pthread_mutex_unlock(&v->key_lock);
+	r = keys_rewrap(v->keys, a->source, &a->s, uri, provided, ret_source);
+	pthread_mutex_lock(&v->key_lock);
+	trail_retired(v, &before);
+	if (r == 0)
+		r = asking_check_holds(a);
+	return r == 0 ? keeper_store(v, &a->s) : r;
+}
+
 int keeper_rewrap(struct volume *v, uint32_t scope, const char *uri, struct secret **provided)
 {
 	struct opened_source *source = NULL;
-	struct scope_entry s;
-	int r = keeper_entry(v, scope, &s);
+	struct asking a;
+	int r = asking_begin(v, scope, &a);
 
-	if (r == 0)
-		r = keys_rewrap(v->keys, &s, uri, provided, &source);
-	if (r == 0)
-		r = keeper_store(v, &s);
-	if (r < 0) {
-		opened_source_free(source);
+	if (r < 0)
 		return r;
-	}
-	trail_scope(v, &s, "key-wrapped", 0, "the scope's keys are wrapped by this key from now on");
-	if (source)
+	r = asking_check_open(&a);
+	if (r == 0)
+		r = rewrap(&a, uri, provided, &source);
+	if (r == 0 && source)
 		keys_take_source(v->keys, scope, &source);
-	keeper_note_check(v, scope);
-	keeper_set_state(v, scope, STATE_ACTIVE, true, 0);
-	log_notice("scope %s: its keys are wrapped by %s, key %s version %u", s.name, s.key_uri, s.kek_id,
-		   s.kek_version);
-	return 0;
+	if (r == 0)
+		keeper_wrapped(v, &a.s);
+	opened_source_free(source);
+	asking_end(&a);
+	return r;
 }
 
 int keeper_rewrap_platform(struct volume *v)
@@ -198,158 +222,4 @@ int keeper_rewrap_infrastructure(struct volume *v, uint32_t scope)
 		log_notice("scope %s: its infrastructure keys are wrapped by %s version %u", s.name, s.infra_kek_id,
 			   s.infra_kek_version);
 	return r;
-}
-
-/* ---- asking ---- */
-
-static bool too_old(const struct volume *v, const struct key_info *info)
-{
-	return v->keeper.rotate_days && info->created &&
-	       time(NULL) - info->created > (int64_t)v->keeper.rotate_days * DAY;
-}
-
-static void key_is_active(struct volume *v, const struct scope_entry *s, const struct key_info *info)
-{
-	bool newer = info->version != s->kek_version || strcmp(info->id, s->kek_id) != 0;
-
-	keeper_set_state(v, s->number, STATE_ACTIVE, true, keeper_status(v, s->number).until);
-	if (volume_rests(v))
-		return;
-	if (!newer && too_old(v, info))
-		newer = keys_rotate(v->keys, s->number) == 0;
-	if (newer)
-		(void)keeper_rewrap(v, s->number, NULL, NULL); /* tried again with the next poll */
-}
-
-static void key_is_unreachable(struct volume *v, uint32_t scope)
-{
-	struct scope_status now = keeper_status(v, scope);
-	int64_t until = now.state == STATE_UNREACHABLE ? now.until : time(NULL) + v->keeper.grace;
-
-	if (time(NULL) >= until)
-		keeper_lock_scope(v, scope, STATE_UNREACHABLE);
-	else
-		keeper_set_state(v, scope, STATE_UNREACHABLE, true, until);
-}
-
-static void poll_open(struct volume *v, const struct scope_entry *s)
-{
-	struct scope_status now = keeper_status(v, s->number);
-	struct key_info info;
-	int r;
-
-	if (now.until && now.state == STATE_ACTIVE && time(NULL) >= now.until) {
-		keeper_lock_scope(v, s->number, STATE_UNPROVIDED);
-		return;
-	}
-	r = keys_ask(v->keys, s->number, &info);
-	if (r == -ENOENT)
-		return; /* by the recovery key: nobody to ask */
-	keeper_note_check(v, s->number);
-	if (r < 0 || info.state == KEY_UNREACHABLE)
-		key_is_unreachable(v, s->number);
-	else if (info.state == KEY_REVOKED)
-		keeper_lock_scope(v, s->number, STATE_REVOKED);
-	else
-		key_is_active(v, s, &info);
-}
-
-static void poll_scope(struct volume *v, uint32_t scope)
-{
-	struct scope_status now = keeper_status(v, scope);
-	struct scope_entry s;
-
-	if (keeper_entry(v, scope, &s) < 0)
-		return;
-	if (now.open) {
-		poll_open(v, &s);
-	} else if (now.state == STATE_REVOKED || now.state == STATE_UNREACHABLE) {
-		log_mute(true); /* why it is locked was said when it was */
-		(void)keeper_open_scope(v, scope, NULL);
-		log_mute(false);
-	}
-	if (volume_rests(v) || !keeper_status(v, scope).open)
-		return;
-	(void)keeper_rewrap_infrastructure(v, scope);
-	join_recovery(v, scope);
-}
-
-/* The platform's keys age whether a scope uses them or not: each volume has its volume key wrapped by one. */
-static void poll_platform(struct volume *v)
-{
-	struct key_info info;
-
-	if (volume_rests(v))
-		return;
-	for (int i = PLATFORM_KEY; i <= INFRASTRUCTURE_KEY; i++)
-		if (platform_describe_key(v->state_dir, (enum platform_key)i, &info) == 0 && too_old(v, &info))
-			(void)platform_rotate(v->state_dir, (enum platform_key)i);
-	if (platform_describe_key(v->state_dir, PLATFORM_KEY, &info) == 0)
-		(void)keeper_rewrap_platform(v);
-}
-
-void keeper_poll(struct volume *v)
-{
-	struct descriptor *d = volume_descriptor(v);
-
-	for (size_t i = 0; d && i < d->scope_count && !v->keeper.stop; i++)
-		poll_scope(v, d->scopes[i].number);
-	descriptor_free(d);
-	poll_platform(v);
-}
-
-/* When to poll next: at the interval, or when the time of a provided key is over. */
-static time_t next_poll(struct volume *v)
-{
-	LOCK_SCOPE(&v->descriptor_lock);
-	time_t at = time(NULL) + v->keeper.poll;
-
-	for (size_t i = 0; i < v->status_count; i++)
-		if (v->statuses[i].open && v->statuses[i].until && v->statuses[i].until < at)
-			at = v->statuses[i].until;
-	return at;
-}
-
-static void *run_keeper(void *arg)
-{
-	struct volume *v = arg;
-
-	pthread_mutex_lock(&v->key_lock);
-	while (!v->keeper.stop) {
-		struct timespec until = { .tv_sec = next_poll(v) };
-		int r = pthread_cond_timedwait(&v->keeper.wake, &v->key_lock, &until);
-
-		if (r == ETIMEDOUT && !v->keeper.stop)
-			keeper_poll(v);
-	}
-	pthread_mutex_unlock(&v->key_lock);
-	return NULL;
-}
-
-int volume_keeper_start(struct volume *v, const struct kernel_cache *k)
-{
-	LOCK_SCOPE(&v->key_lock);
-	int r;
-
-	v->keeper.kernel = *k;
-	v->keeper.stop = false;
-	poll_platform(v);
-	r = -pthread_create(&v->keeper.thread, NULL, run_keeper, v);
-	v->keeper.runs = r == 0;
-	return r < 0 ? r : reencrypt_start(v);
-}
-
-void volume_keeper_stop(struct volume *v)
-{
-	pthread_mutex_lock(&v->key_lock);
-	bool runs = v->keeper.runs;
-
-	v->keeper.stop = true;
-	v->keeper.kernel = (struct kernel_cache){ 0 };
-	pthread_cond_signal(&v->keeper.wake);
-	pthread_mutex_unlock(&v->key_lock);
-	if (runs)
-		pthread_join(v->keeper.thread, NULL);
-	v->keeper.runs = false;
-	reencrypt_stop(v);
 }

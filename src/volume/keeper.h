@@ -1,4 +1,6 @@
-/* What the files share that change keys. key_lock is held in everything here but keeper_entry, keeper_set_progress and keeper_set_purging. */
+/* What the files share that change keys. key_lock is held in everything here but keeper_entry, keeper_set_progress and
+ * keeper_set_purging, though who asks key sources lets go of it meanwhile: one that hangs holds up nobody but who wants something of it.
+ */
 #ifndef COFFER_VOLUME_KEEPER_H
 #define COFFER_VOLUME_KEEPER_H
 
@@ -15,6 +17,9 @@ struct scope_status {
 	int64_t since, checked, until;
 	struct reencryption reencryption;
 	bool purging;
+	uint64_t changes; /* of its state, or its entry */
+	int64_t asked_ms; /* when its source was last asked by itself (clock_ms); 0: that is due */
+	bool asking;      /* it is being asked */
 };
 
 /* A copy of a scope's entry. -ENOENT. */
@@ -34,14 +39,34 @@ int keeper_store_descriptor(struct volume *v, struct descriptor *next);
 
 /* Flushes and wipes an open scope, and leaves it in `state`. */
 void keeper_lock_scope(struct volume *v, uint32_t scope, enum scope_state state);
-/* Opens a locked scope. On failure it is in the state that the error means. */
-int keeper_open_scope(struct volume *v, uint32_t scope, struct secret **provided);
+/* What is asked about a scope counts if nothing about it changed meanwhile. */
+struct asking {
+	struct volume *v;
+	struct scope_entry s; /* a copy, the asker's to change */
+	struct scope_status status;
+	struct recovery recovery;     /* the volume's */
+	struct opened_source *source; /* NULL: it is locked, or was opened by the recovery key */
+};
+int asking_begin(struct volume *v, uint32_t scope, struct asking *ret); /* -ENOENT */
+int asking_check_open(const struct asking *a);  /* -ENOKEY, logged: its keys cannot be changed */
+int asking_check_holds(const struct asking *a); /* -EAGAIN, logged: it was changed meanwhile */
+bool asking_holds(const struct asking *a);
+void asking_end(struct asking *a); /* needs no lock */
+
+/* Opens a locked scope. On failure it is in the state that the error means. -EAGAIN: it was changed while key_lock was let go of. */
+int keeper_open_scope(struct volume *v, uint32_t scope);
+/* What came of keys_open_scope for a scope that is still locked; takes `o` over. */
+void keeper_heard_of_locked(struct volume *v, const struct scope_entry *s, int outcome, struct opened_scope *o);
 /* Brings what wraps a scope's keys up to its source's newest key; `uri` not NULL: to another source. */
 int keeper_rewrap(struct volume *v, uint32_t scope, const char *uri, struct secret **provided);
+void keeper_wrapped(struct volume *v, const struct scope_entry *s); /* says so: it is stored */
 int keeper_rewrap_platform(struct volume *v);
 int keeper_rewrap_infrastructure(struct volume *v, uint32_t scope);
 
-void keeper_poll(struct volume *v); /* asks everybody now */
+/* poll.c: acts on what was answered, and asks whose time has come. Answers wake who waits for keeper.wake. */
+void keeper_poll(struct volume *v);
+void keeper_set_asking(struct volume *v, uint32_t scope, bool asking);
+void keeper_ask_soon(struct volume *v, uint32_t scope);
 
 /* drop.c: has the kernel forget a scope that is being flushed, for so many seconds at most; then, locked, for good. */
 struct drop;

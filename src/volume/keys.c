@@ -77,22 +77,44 @@ static int take_new_scope(struct volume *v, struct descriptor *d, const struct s
 	return 0;
 }
 
+/* Whether, since it was begun, nobody else made a scope, or a recovery key for it to join. */
+static int check_scope(const struct descriptor *then, const struct descriptor *now, const struct scope_entry *s)
+{
+	struct scope_entry again;
+	int r = begin_scope(now, s->name, s->suite, &again);
+
+	if (r == 0 && (again.number != s->number || then->recovery.created != now->recovery.created ||
+		       memcmp(then->recovery.public, now->recovery.public, PUBLIC_KEY_SIZE) != 0)) {
+		log_error("the volume's keys were changed by somebody else meanwhile: try again");
+		r = -EAGAIN;
+	}
+	return r;
+}
+
 int volume_scope_create(struct volume *v, const char *name, const char *uri, enum suite suite, struct secret *provided)
 {
 	LOCK_SCOPE(&v->key_lock);
-	struct descriptor *d = volume_descriptor(v);
+	struct descriptor *then = volume_descriptor(v), *now = NULL;
 	struct opened_scope *o = NULL;
 	struct scope_entry s;
-	int r = d ? begin_scope(d, name, suite, &s) : -ENOMEM;
+	int r = then ? begin_scope(then, name, suite, &s) : -ENOMEM;
 
+	if (r == 0) {
+		pthread_mutex_unlock(&v->key_lock);
+		r = keys_new_scope(v->keys, &then->recovery, uri, &provided, &s, &o);
+		pthread_mutex_lock(&v->key_lock);
+	}
 	if (r == 0)
-		r = keys_new_scope(v->keys, d, uri, &provided, &s, &o);
+		now = volume_descriptor(v);
 	if (r == 0)
-		r = take_new_scope(v, d, &s, &o);
+		r = now ? check_scope(then, now, &s) : -ENOMEM;
+	if (r == 0)
+		r = take_new_scope(v, now, &s, &o);
 	if (r == 0)
 		log_notice("scope %s was made, number %u, its key is %s", name, s.number, uri);
 	opened_scope_free(o);
-	descriptor_free(d);
+	descriptor_free(then);
+	descriptor_free(now);
 	secret_free(provided);
 	return r;
 }
@@ -124,7 +146,7 @@ int volume_scope_enable(struct volume *v, uint32_t scope, bool enabled)
 	}
 	if (keeper_status(v, scope).open)
 		return 0;
-	r = keeper_open_scope(v, scope, NULL);
+	r = keeper_open_scope(v, scope);
 	return r == -ENOKEY ? 0 : r; /* enabled, and its key is to be provided */
 }
 
@@ -158,8 +180,10 @@ int volume_key_set(struct volume *v, uint32_t scope, const char *uri, struct sec
 int volume_key_rotate(struct volume *v, uint32_t scope)
 {
 	LOCK_SCOPE(&v->key_lock);
-	int r = volume_rests(v) ? -EROFS : keys_rotate(v->keys, scope);
+	struct opened_source *source = keys_source(v->keys, scope);
+	int r = volume_rests(v) ? -EROFS : source ? keys_rotate(source) : -ENOKEY;
 
+	opened_source_free(source);
 	/* Where its owner made a new version, that is taken. */
 	if (r == 0 || r == -EOPNOTSUPP || r == -ENOKEY)
 		r = keeper_rewrap(v, scope, NULL, NULL);
@@ -205,7 +229,7 @@ int volume_key_unlock(struct volume *v, uint32_t scope)
 	int r = check_enabled(v, scope);
 
 	if (r == 0 && !keeper_status(v, scope).open)
-		r = keeper_open_scope(v, scope, NULL);
+		r = keeper_open_scope(v, scope);
 	if (r == -ENOKEY)
 		log_error("the scope's key must be provided: coffer key provide");
 	return r;
@@ -242,25 +266,65 @@ int volume_key_provide(struct volume *v, uint32_t scope, struct secret *key, uns
 
 /* ---- recovery ---- */
 
+/* One scope's part in a new recovery key. Asks. */
+static int seal_scope(struct asking *a, const struct recovery *recovery)
+{
+	bool sealed;
+
+	keys_leave_recovery(&a->s);
+	return a->status.open ? keys_join_recovery(a->v->keys, a->source, recovery, &a->s, &sealed) : 0;
+}
+
+static int store_recovery(struct volume *v, const struct recovery *recovery, const struct asking *a, size_t count)
+{
+	LOCK_SCOPE(&v->descriptor_lock);
+	struct descriptor *next = descriptor_copy(v->d);
+
+	if (!next)
+		return -ENOMEM;
+	next->recovery = *recovery;
+	for (size_t i = 0; i < count; i++)
+		next->scopes[i] = a[i].s;
+	return keeper_store_descriptor(v, next);
+}
+
+/* All scopes as they are now. -EAGAIN: some changed while they were asked for. */
+static int make_recovery(struct volume *v, const uint8_t public[static PUBLIC_KEY_SIZE], struct asking *a, size_t count)
+{
+	struct recovery recovery;
+	bool holds = true;
+	int r;
+
+	pthread_mutex_unlock(&v->key_lock);
+	r = keys_seal_recovery(v->keys, public, &recovery);
+	for (size_t i = 0; i < count && r == 0; i++)
+		r = seal_scope(&a[i], &recovery);
+	pthread_mutex_lock(&v->key_lock);
+	for (size_t i = 0; i < count; i++)
+		holds = holds && asking_holds(&a[i]);
+	if (r == 0 && (!holds || count != v->status_count)) {
+		log_error("the volume's keys were changed by somebody else meanwhile: try again");
+		r = -EAGAIN;
+	}
+	return r == 0 ? store_recovery(v, &recovery, a, count) : r;
+}
+
 int volume_key_recovery(struct volume *v, const uint8_t public[static PUBLIC_KEY_SIZE], unsigned *ret_left)
 {
 	LOCK_SCOPE(&v->key_lock);
-	struct descriptor *next = volume_descriptor(v), *now;
-	int r = next ? keys_seal_recovery(v->keys, next, public) : -ENOMEM;
+	size_t count = v->status_count, begun = 0;
+	AUTO_FREE struct asking *a = calloc(count, sizeof(*a));
+	int r = a ? 0 : -ENOMEM;
 
 	*ret_left = 0;
-	for (size_t i = 0; r == 0 && i < next->scope_count; i++)
-		*ret_left += !next->scopes[i].deks[0].recovery.len;
-	if (r == 0) {
-		LOCK_SCOPE(&v->descriptor_lock);
-		now = descriptor_copy(v->d); /* numbers may have been reserved meanwhile; scopes not, under key_lock */
-		if (now) {
-			now->recovery = next->recovery;
-			memcpy(now->scopes, next->scopes, now->scope_count * sizeof(*now->scopes));
-		}
-		r = now ? keeper_store_descriptor(v, now) : -ENOMEM;
+	for (; begun < count && r == 0; begun++)
+		r = asking_begin(v, v->statuses[begun].number, &a[begun]);
+	if (r == 0)
+		r = make_recovery(v, public, a, count);
+	for (size_t i = 0; i < begun; i++) {
+		*ret_left += r == 0 && !a[i].s.deks[0].recovery.len;
+		asking_end(&a[i]);
 	}
-	descriptor_free(next);
 	if (r == 0)
 		log_notice("the volume has a new recovery key");
 	return r;

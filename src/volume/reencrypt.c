@@ -390,21 +390,17 @@ void reencrypt_wake(struct volume *v)
 /* ---- beginning ---- */
 
 /* Durable before anything is sealed under it. */
-static int begin(struct volume *v, struct scope_entry *s)
+static int take_new(struct volume *v, const struct scope_entry *s, struct opened_scope **o)
 {
-	struct opened_scope *o = NULL;
-	int r = keys_new_dek(v->keys, v->d, s, &o);
+	int r = keeper_store(v, s);
 
+	if (r < 0)
+		return r;
+	gate_close(v);
+	r = keys_make_room(v->keys, v->d);
 	if (r == 0)
-		r = keeper_store(v, s);
-	if (r == 0) {
-		gate_close(v);
-		r = keys_make_room(v->keys, v->d);
-		if (r == 0)
-			keys_take_deks(v->keys, &o);
-		gate_open(v);
-	}
-	opened_scope_free(o);
+		keys_take_deks(v->keys, o);
+	gate_open(v);
 	if (r < 0)
 		return r;
 	trail_scope(v, s, "dek-made", 0, "objects are rewritten under a new version of the scope's key");
@@ -413,24 +409,50 @@ static int begin(struct volume *v, struct scope_entry *s)
 	return 0;
 }
 
-int volume_reencrypt(struct volume *v, uint32_t scope, unsigned rate)
+static int begin(struct volume *v, struct asking *a, unsigned rate)
 {
-	LOCK_SCOPE(&v->key_lock);
-	struct scope_entry s;
-	bool pending;
-	int r = keeper_entry(v, scope, &s);
+	struct scope_entry before = a->s;
+	struct opened_scope *o = NULL;
+	int r = asking_check_open(a);
 
 	if (r < 0)
 		return r;
-	pending = s.dek_count > 1;
-	if (pending && !keeper_status(v, scope).open) {
-		log_error("scope %s is locked: rewriting it goes on when it is unlocked", s.name);
+	pthread_mutex_unlock(&v->key_lock);
+	r = keys_new_dek(v->keys, a->source, &a->recovery, &a->s, &o);
+	pthread_mutex_lock(&v->key_lock);
+	trail_retired(v, &before);
+	a->s.reencrypt_rate = rate;
+	if (r == 0)
+		r = asking_check_holds(a);
+	if (r == 0)
+		r = take_new(v, &a->s, &o);
+	opened_scope_free(o);
+	return r;
+}
+
+/* It is under way, and goes on at another rate. */
+static int go_on(struct volume *v, struct asking *a, unsigned rate)
+{
+	if (!a->status.open) {
+		log_error("scope %s is locked: rewriting it goes on when it is unlocked", a->s.name);
 		return -ENOKEY;
 	}
-	if (!pending || s.reencrypt_rate != rate) {
-		s.reencrypt_rate = rate;
-		r = pending ? keeper_store(v, &s) : begin(v, &s);
-	}
+	if (a->s.reencrypt_rate == rate)
+		return 0;
+	a->s.reencrypt_rate = rate;
+	return keeper_store(v, &a->s);
+}
+
+int volume_reencrypt(struct volume *v, uint32_t scope, unsigned rate)
+{
+	LOCK_SCOPE(&v->key_lock);
+	struct asking a;
+	int r = asking_begin(v, scope, &a);
+
+	if (r < 0)
+		return r;
+	r = a.s.dek_count > 1 ? go_on(v, &a, rate) : begin(v, &a, rate);
+	asking_end(&a);
 	if (r < 0)
 		return r;
 	keeper_set_progress(v, scope, &(struct reencryption){ .pending = true, .running = true });

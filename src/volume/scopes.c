@@ -65,6 +65,53 @@ struct scope_status keeper_status(struct volume *v, uint32_t scope)
 	return s ? *s : (struct scope_status){ .number = scope, .state = STATE_UNREACHABLE };
 }
 
+int asking_begin(struct volume *v, uint32_t scope, struct asking *ret)
+{
+	LOCK_SCOPE(&v->descriptor_lock);
+	const struct scope_entry *s = descriptor_scope(v->d, scope);
+	const struct scope_status *status = find_status(v, scope);
+
+	if (!s || !status)
+		return -ENOENT;
+	*ret = (struct asking){
+		.v = v,
+		.s = *s,
+		.status = *status,
+		.recovery = v->d->recovery,
+		.source = keys_source(v->keys, scope),
+	};
+	return 0;
+}
+
+bool asking_holds(const struct asking *a)
+{
+	LOCK_SCOPE(&a->v->descriptor_lock);
+	const struct scope_status *now = find_status(a->v, a->s.number);
+
+	return now && now->changes == a->status.changes;
+}
+
+int asking_check_open(const struct asking *a)
+{
+	if (a->status.open)
+		return 0;
+	log_error("scope %s is locked: its keys can be changed when it is unlocked", a->s.name);
+	return -ENOKEY;
+}
+
+int asking_check_holds(const struct asking *a)
+{
+	if (asking_holds(a))
+		return 0;
+	log_error("scope %s was changed by somebody else meanwhile: try again", a->s.name);
+	return -EAGAIN;
+}
+
+void asking_end(struct asking *a)
+{
+	opened_source_free(a->source);
+}
+
 /* True: it is in another state than before; *ret is its entry. */
 static bool change_state(struct volume *v, const struct scope_status *to, struct scope_entry *ret)
 {
@@ -78,8 +125,10 @@ static bool change_state(struct volume *v, const struct scope_status *to, struct
 	s->state = to->state;
 	s->open = to->open;
 	s->until = to->until;
-	if (changed)
+	if (changed) {
 		s->since = time(NULL);
+		s->changes++;
+	}
 	*ret = *e;
 	return changed;
 }
@@ -99,6 +148,28 @@ void keeper_set_state(struct volume *v, uint32_t scope, enum scope_state state, 
 		    : state == STATE_UNREACHABLE ? "key-unreachable"
 						 : "scope-unlocked",
 		    0, scope_state_name(state));
+}
+
+void keeper_set_asking(struct volume *v, uint32_t scope, bool asking)
+{
+	LOCK_SCOPE(&v->descriptor_lock);
+	struct scope_status *s = find_status(v, scope);
+
+	if (!s)
+		return;
+	if (asking)
+		s->asked_ms = clock_ms();
+	s->asking = asking;
+}
+
+void keeper_ask_soon(struct volume *v, uint32_t scope)
+{
+	LOCK_SCOPE(&v->descriptor_lock);
+	struct scope_status *s = find_status(v, scope);
+
+	if (s)
+		s->asked_ms = 0;
+	pthread_cond_signal(&v->keeper.wake);
 }
 
 void keeper_set_progress(struct volume *v, uint32_t scope, const struct reencryption *p)
@@ -170,6 +241,18 @@ static bool same_sources(const struct descriptor *a, const struct descriptor *b)
 	return true;
 }
 
+/* What was asked of a scope before its entry changed says nothing any more. */
+static void note_changes(struct volume *v, const struct descriptor *next)
+{
+	for (size_t i = 0; i < next->scope_count; i++) {
+		const struct scope_entry *s = &next->scopes[i], *old = descriptor_scope(v->d, s->number);
+		struct scope_status *status = find_status(v, s->number);
+
+		if (status && (!old || memcmp(old, s, sizeof(*s)) != 0))
+			status->changes++;
+	}
+}
+
 /* The pin announces what is to come, so that a crash at any instant leaves a descriptor that it accepts. */
 int keeper_store_descriptor(struct volume *v, struct descriptor *next)
 {
@@ -185,6 +268,7 @@ int keeper_store_descriptor(struct volume *v, struct descriptor *next)
 		descriptor_free(next);
 		return r;
 	}
+	note_changes(v, next);
 	descriptor_free(v->d);
 	v->d = next;
 	/* If this fails the pin still accepts it, as announced; what is wrong has been logged. */

@@ -1,6 +1,7 @@
 /* What the life of a volume leaves in its audit trail. */
 #include <errno.h>
 
+#include <coffer/manager.h>
 #include <coffer/util.h>
 
 #include "internal.h"
@@ -14,6 +15,14 @@ static struct audit_event about_scope(const struct scope_entry *s, const char *e
 		.key = s->kek_id,
 		.key_version = s->kek_version,
 	};
+}
+
+static struct audit_event about_retired(const struct scope_entry *s)
+{
+	struct audit_event e = about_scope(s, "deactivated-key-used");
+
+	e.detail = "to unwrap only: another key of its name is active";
+	return e;
 }
 
 static int record(struct volume *v, const struct audit_event *events, size_t count)
@@ -54,7 +63,7 @@ int trail_created(struct volume *v)
 
 int trail_unlocked(struct volume *v, const struct volume_options *o, int accepted)
 {
-	size_t count = 0, room = v->d->scope_count + 1;
+	size_t count = 0, room = 2 * v->d->scope_count + 1;
 	AUTO_FREE struct audit_event *events = calloc(room, sizeof(*events));
 	int r = events ? open_trail(v, o->accept_changes, o->audit_keep) : -ENOMEM;
 
@@ -70,11 +79,32 @@ int trail_unlocked(struct volume *v, const struct volume_options *o, int accepte
 					  : "what this host remembers of the volume cannot be read",
 		};
 	for (size_t i = 0; i < v->d->scope_count; i++) {
-		events[count] = about_scope(&v->d->scopes[i], "scope-unlocked");
+		const struct scope_entry *s = &v->d->scopes[i];
+
+		if (keys_used_retired(v->keys, s->number))
+			events[count++] = about_retired(s);
+		events[count] = about_scope(s, "scope-unlocked");
 		events[count].requester = o->requester;
-		events[count++].outcome = keys_outcome(v->keys, v->d->scopes[i].number);
+		events[count++].outcome = keys_outcome(v->keys, s->number);
 	}
 	return record(v, events, count);
+}
+
+static void ignore_text(void *arg, const char *text)
+{
+	(void)arg;
+	(void)text;
+}
+
+void trail_unproven(struct volume *v, const struct volume_options *o)
+{
+	struct audit_result found = { 0 };
+
+	if (open_trail(v, false, o->audit_keep) == 0 && audit_read(v->audit, false, ignore_text, NULL, &found) == 0 &&
+	    found.lines && !found.errors)
+		return;
+	audit_close(v->audit);
+	v->audit = NULL;
 }
 
 void trail_scope(struct volume *v, const struct scope_entry *s, const char *event, int outcome, const char *detail)
@@ -86,10 +116,20 @@ void trail_scope(struct volume *v, const struct scope_entry *s, const char *even
 	audit_record(v->audit, &e, 1);
 }
 
+void trail_retired(struct volume *v, const struct scope_entry *s)
+{
+	struct audit_event e = about_retired(s);
+
+	if (keys_used_retired(v->keys, s->number))
+		audit_record(v->audit, &e, 1);
+}
+
 void trail_not_opened(struct volume *v, const struct volume_options *o, int error)
 {
 	struct audit_event e = { .event = "volume-mounted", .requester = o->requester, .outcome = error };
 
+	if (error == -EUCLEAN)
+		e.detail = "the descriptor was altered";
 	audit_record(v->audit, &e, 1);
 }
 

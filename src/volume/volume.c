@@ -173,6 +173,16 @@ void gate_open(struct volume *v)
 	pthread_rwlock_unlock(&v->gate);
 }
 
+static void wake_init(struct volume *v)
+{
+	pthread_condattr_t monotonic;
+
+	pthread_condattr_init(&monotonic);
+	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+	pthread_cond_init(&v->keeper.wake, &monotonic);
+	pthread_condattr_destroy(&monotonic);
+}
+
 static struct volume *volume_new(int backing_fd, bool read_only, const char *state_dir)
 {
 	struct volume *v = calloc(1, sizeof(*v));
@@ -187,7 +197,7 @@ static struct volume *volume_new(int backing_fd, bool read_only, const char *sta
 	pthread_mutex_init(&v->cache_lock, NULL);
 	pthread_mutex_init(&v->descriptor_lock, NULL);
 	pthread_mutex_init(&v->key_lock, NULL);
-	pthread_cond_init(&v->keeper.wake, NULL);
+	wake_init(v);
 	reencrypt_init(v);
 	v->state_dir = state_dir ? strdup(state_dir) : NULL;
 	if (state_dir && !v->state_dir) {
@@ -466,6 +476,12 @@ static int load_keys(struct volume *v, const struct volume_options *o)
 	if (r < 0)
 		return r;
 	r = keys_unlock(v->d, v->state_dir, o->recovery, &v->keys);
+	wipe_traces();
+	if (v->keys && !keys_descriptor_mac(v->keys)) { /* it was altered, and says nothing that is to be believed */
+		if (o->requester)
+			trail_unproven(v, o);
+		return r;
+	}
 	if (v->keys && v->d->clean)
 		store_forget_log(v->store);
 	/* A wrong key is recorded, too, if another one opens the volume key. */

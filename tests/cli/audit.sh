@@ -65,6 +65,15 @@ recorded scope-unlocked '"outcome":"Bad message"'
 verify 0
 mv "$TEST_TMP/right" "$TEST_TMP/key"
 
+# A descriptor that was altered.
+cp -p "$b/coffer.volume" "$TEST_TMP/authentic"
+sed -i 's/^created = \(.*\).;$/created = \10;/; s/^clean = .*;/clean = false;/; s/^epoch = .*;/epoch = 77;/' "$b/coffer.volume"
+! cmp -s "$b/coffer.volume" "$TEST_TMP/authentic" || fail "nothing was altered"
+refused again 2>/dev/null
+cp -p "$TEST_TMP/authentic" "$b/coffer.volume"
+recorded volume-mounted '"outcome":"Structure needs cleaning"' '"detail":"the descriptor was altered"'
+verify 0
+
 # An older descriptor, accepted.
 cp -p "$b/coffer.volume" "$TEST_TMP/older"
 again

@@ -1,7 +1,7 @@
 /* libFuzzer's entry for the answers of KMIP servers; replay.c runs it over the corpus as an ordinary test.
  *
- * The first byte is the question, the second the protocol version, the rest is the answer. What is accepted is complete; what
- * is not says why and leaves no key behind.
+ * The first byte is the question and whether a Deactivated key will do, the second the protocol version, the rest is the answer.
+ * What is accepted is complete; what is not says why and leaves no key behind.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -40,6 +40,7 @@ static void check_answer(const struct kmip_request *q, const struct kmip_answer 
 	bool key = q->question == KMIP_GET || q->question == KMIP_DECRYPT;
 
 	require(key == (a->key != NULL), "a key where none belongs, or none");
+	require(!a->deactivated || q->name, "a Deactivated key that will not do");
 	require(!key || secret_size(a->key) == KEY_SIZE, "a key of a wrong length");
 	require((a->wrapped.len == KMIP_WRAPPED_SIZE) == (q->question == KMIP_ENCRYPT), "nothing was wrapped");
 	require((a->minor >= KMIP_MINOR_MIN && a->minor <= KMIP_MINOR_MAX) == (q->question == KMIP_VERSIONS),
@@ -60,6 +61,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 	if (len < 2 || len - 2 > KMIP_ANSWER_MAX)
 		return 0;
 	q.question = (enum kmip_question)(data[0] % 6);
+	q.name = data[0] / 6 % 2 && (q.question == KMIP_GET || q.question == KMIP_DECRYPT) ? "name" : NULL;
 	r = kmip_answer_read(&q, KMIP_MINOR_MIN + data[1] % 3, data + 2, len - 2, &a);
 	if (r)
 		check_refusal(r, &a);

@@ -46,7 +46,7 @@ bytes=$(head -c 32 /dev/urandom | od -An -v -tx1 | tr -d ' \n')
 known=$(admin register known "$bytes")
 admin activate "$known"
 # A sanitizer's mlock does nothing.
-for mode in "" "?mode=remote"; do
+for mode in "?mode=remote" ""; do
 	[[ -z ${COFFER_SANITIZER:-} ]] || break
 	b=$TEST_TMP/memory$mode
 	"$COFFER" create "$b" --key "kmip://localhost:$main/$known$mode"
@@ -58,6 +58,17 @@ for mode in "" "?mode=remote"; do
 		((locked > 0)) || fail "the key that is in use was not found: this test cannot find one"
 		expect 0 "$other" "places outside of locked memory where the key is"
 	fi
+	"$COFFER" key lock "$mnt"
+	expect "0 0" "$("$here/find_key.py" "$(daemon_of "$b")" "$bytes")" "places where a key is after key lock"
+	"$COFFER" key unlock "$mnt"
+	sleep 1.5 # the server is asked once more
+	if [[ $mode ]]; then # rotated to a key elsewhere
+		"$COFFER" key set "$mnt" --key platform:
+	else
+		admin deactivate "$known"
+		expect_state revoked "$mnt" "state of a key whose bytes are known"
+	fi
+	expect "0 0" "$("$here/find_key.py" "$(daemon_of "$b")" "$bytes")" "places where a key is that is not used any more"
 	umount_volume "$mnt"
 	ok
 done
@@ -132,8 +143,8 @@ expect_state active "$mnt" "state after the older one was deactivated"
 "$COFFER" create "$TEST_TMP/newer" --key "kmip://localhost:$main/?name=twin"
 grep -qF "key_id = \"$second\"" "$TEST_TMP/newer/coffer.volume" || fail "not made with the newer key"
 umount_volume "$mnt"
-code 5 "not Active but Deactivated" "$COFFER" mount "$TEST_TMP/twin" "$mnt"
-code 5 "not Active but Deactivated" "$COFFER" mount "$TEST_TMP/twin&mode=remote" "$mnt"
+grep -qF "key_id = \"$second\"" "$TEST_TMP/twin/coffer.volume" || fail "not wrapped by the newer key"
+code 5 "decrypts nothing with it any more" "$COFFER" mount "$TEST_TMP/twin&mode=remote" "$mnt" # more about it: rotation.sh
 
 # ---- taken away while it is mounted ----
 for how in deactivate compromise; do

@@ -68,12 +68,7 @@ stop_server() { # PID
 admin_port= # of the server that it talks to
 admin() { "$here/admin.py" "$admin_port" "$pki/client.pem" "$pki/client.key" "$pki/ca.pem" "$@"; }
 # new_key NAME [BITS]: an Active key; prints its identifier.
-new_key() {
-	local id
-	id=$(admin create "$@")
-	admin activate "$id"
-	printf '%s\n' "$id"
-}
+new_key() { admin make "$@"; }
 test_cleanup() {
 	local pid
 	for pid in "${servers[@]}"; do stop_server "$pid"; done

@@ -74,6 +74,12 @@ enum odd {
 	COMPROMISED,
 	DESTROYED,
 	DESTROYED_COMPROMISED,
+	DEACTIVATED_NAMED,
+	COMPROMISED_NAMED,
+	DESTROYED_NAMED,
+	DEACTIVATED_OTHER_NAME,
+	DEACTIVATED_NAME_IS_URI,
+	DEACTIVATED_NAME_TEXT,
 	STATE_99,
 	PRIVATE_KEY,
 	DES,
@@ -124,6 +130,7 @@ enum odd {
 
 enum { FIXTURE_SIZE = 1 << 16 };
 static const uint8_t fixture_key[KEY_SIZE] = "the key of the key server, 32 b";
+#define FIXTURE_NAME "a key's name"
 static const uint8_t fixture_nonce[NONCE_SIZE] = "nonce-nonce";
 static const uint8_t fixture_tag[TAG_SIZE] = "tag-tag-tag-tag";
 
@@ -173,9 +180,28 @@ static inline void put_attribute(struct ttlv_writer *w, const char *name, bool i
 	ttlv_end(w);
 }
 
+static inline void put_name(struct ttlv_writer *w, const char *name, enum odd odd)
+{
+	ttlv_begin(w, TAG_ATTRIBUTE);
+	ttlv_put_text(w, TAG_ATTRIBUTE_NAME, "Name");
+	if (odd == DEACTIVATED_NAME_TEXT) {
+		ttlv_put_text(w, TAG_ATTRIBUTE_VALUE, name);
+	} else {
+		ttlv_begin(w, TAG_ATTRIBUTE_VALUE);
+		ttlv_put_text(w, TAG_NAME_VALUE, name);
+		ttlv_put_enum(w, TAG_NAME_TYPE, odd == DEACTIVATED_NAME_IS_URI ? 2 : 1);
+		ttlv_end(w);
+	}
+	ttlv_end(w);
+}
+
 static inline void put_attributes(struct ttlv_writer *w, enum odd odd)
 {
+	bool other_name = odd == DEACTIVATED_OTHER_NAME;
 	uint32_t state = odd == STATE_99                                      ? 99
+			 : odd == COMPROMISED_NAMED                           ? 4
+			 : odd == DESTROYED_NAMED                             ? 5
+			 : odd >= DEACTIVATED_NAMED && odd < STATE_99         ? STATE_DEACTIVATED
 			 : odd >= PRE_ACTIVE && odd == PRE_ACTIVE             ? 1
 			 : odd >= DEACTIVATED && odd <= DESTROYED_COMPROMISED ? 3U + (odd - DEACTIVATED)
 									      : STATE_ACTIVE;
@@ -185,6 +211,10 @@ static inline void put_attributes(struct ttlv_writer *w, enum odd odd)
 		put_attribute(w, "x-something of a vendor with a long name, longer than any that Coffer asks for",
 			      false, 1, RIGHT);
 		put_attribute(w, "Initial Date", true, 7, RIGHT);
+	}
+	if (odd >= DEACTIVATED_NAMED && odd < STATE_99) {
+		put_name(w, "another name of it", odd);
+		put_name(w, other_name ? "a key's name, but longer" : FIXTURE_NAME, odd);
 	}
 	if (odd != NO_TYPE)
 		put_attribute(w, "Object Type", false, odd == PRIVATE_KEY ? 4 : 2, odd);
@@ -404,9 +434,10 @@ static inline size_t make_answer(enum kmip_question question, unsigned minor, en
 	return len;
 }
 
-/* A refusal of the result `at` (from 0), after right ones. `with_operation` false: of the message as a whole. */
-static inline size_t make_refusal(enum kmip_question question, unsigned minor, unsigned at, bool with_operation,
-				  uint32_t reason, const char *message, uint8_t out[static FIXTURE_SIZE])
+/* A refusal of the result `at` (from 0), after those before it. `with_operation` false: of the message as a whole. */
+static inline size_t make_refusal_after(enum odd before, enum kmip_question question, unsigned minor, unsigned at,
+					bool with_operation, uint32_t reason, const char *message,
+					uint8_t out[static FIXTURE_SIZE])
 {
 	enum kmip_operation operations[OPERATIONS_MAX];
 	unsigned count = kmip_operations(question, operations);
@@ -417,7 +448,7 @@ static inline size_t make_refusal(enum kmip_question question, unsigned minor, u
 	ttlv_begin(&w, TAG_RESPONSE);
 	put_answer_header(&w, minor, (int)at + 1, RIGHT);
 	for (unsigned i = 0; i < at; i++)
-		put_result(&w, operations[i], (uint8_t)(i + 1), RIGHT);
+		put_result(&w, operations[i], (uint8_t)(i + 1), before);
 	ttlv_begin(&w, TAG_BATCH_ITEM);
 	if (with_operation) {
 		ttlv_put_enum(&w, TAG_OPERATION, operations[at]);
@@ -433,6 +464,12 @@ static inline size_t make_refusal(enum kmip_question question, unsigned minor, u
 	ttlv_end(&w);
 	cr_assert_eq(ttlv_finish(&w, &len), 0);
 	return len;
+}
+
+static inline size_t make_refusal(enum kmip_question question, unsigned minor, unsigned at, bool with_operation,
+				  uint32_t reason, const char *message, uint8_t out[static FIXTURE_SIZE])
+{
+	return make_refusal_after(RIGHT, question, minor, at, with_operation, reason, message, out);
 }
 
 #endif

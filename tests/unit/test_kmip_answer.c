@@ -215,6 +215,47 @@ Test(kmip_answer, reasons_are_for_people)
 	cr_assert(strstr(a.why, "wrong number of results"), "%s", a.why);
 }
 
+/* Where the request names it, a Deactivated key of that name will do, to get what it wrapped, and nothing else will. */
+Test(kmip_answer, a_deactivated_key_of_the_name)
+{
+	static const enum kmip_question questions[] = { KMIP_GET, KMIP_DECRYPT };
+	static uint8_t out[FIXTURE_SIZE];
+	struct kmip_answer a;
+
+	for (unsigned i = 0; i < 2; i++) {
+		struct kmip_request q = ask_for(questions[i]);
+
+		q.name = FIXTURE_NAME;
+		for (int odd = RIGHT; odd < ODDITIES; odd++) {
+			size_t len = make_answer(q.question, 4, (enum odd)odd, out);
+			int r = kmip_answer_read(&q, 4, out, len, &a);
+			int wanted = odd == DEACTIVATED_NAMED       ? 0
+				     : odd == DEACTIVATED_NAME_TEXT ? -EPROTO
+								    : expected(q.question, (enum odd)odd);
+
+			cr_assert_eq(r, wanted, "question %u, oddity %d: %d, %s", i, odd, r, a.why);
+			cr_assert_eq(a.deactivated, odd == DEACTIVATED_NAMED);
+			cr_assert_eq(a.key != NULL, r == 0);
+			secret_free(a.key);
+		}
+	}
+}
+
+/* A server that does not decrypt with such a key any more: what is known of the key is known all the same. */
+Test(kmip_answer, a_deactivated_key_that_the_server_refuses_to_use)
+{
+	static uint8_t out[FIXTURE_SIZE];
+	struct kmip_request q = ask_for(KMIP_DECRYPT);
+	size_t len = make_refusal_after(DEACTIVATED_NAMED, KMIP_DECRYPT, 4, 1, true, REASON_PERMISSION_DENIED, NULL,
+					out);
+	struct kmip_answer a;
+
+	q.name = FIXTURE_NAME;
+	cr_assert_eq(kmip_answer_read(&q, 4, out, len, &a), -EACCES);
+	cr_assert(a.deactivated);
+	cr_assert_null(a.key);
+}
+
 Test(kmip_answer, structures_too_deep)
 {
 	static uint8_t out[FIXTURE_SIZE];

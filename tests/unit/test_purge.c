@@ -174,9 +174,7 @@ Test(purge, one_that_nothing_is_in)
 Test(purge, all_of_one_whose_key_is_gone)
 {
 	cr_assert_eq(unlink(in_scratch("team")), 0);
-	pthread_mutex_lock(&vol->key_lock);
-	keeper_poll(vol);
-	pthread_mutex_unlock(&vol->key_lock);
+	poll_now();
 	cr_assert_eq(volume_scope_purge(vol, TEAM), 0);
 	expect_purged();
 	reopen_volume();

@@ -7,6 +7,8 @@
 #include "../../src/volume/keeper.h"
 
 static struct {
+	atomic_bool hangs; /* "fake:hangs" does not answer */
+	atomic_uint hanging;
 	enum key_state state;
 	int error; /* of open, wrap and unwrap */
 	uint32_t version;
@@ -16,13 +18,13 @@ static struct {
 
 struct key_source {
 	struct secret *key;
+	bool hangs;
 };
 
 static int fake_open(const char *uri, const char *state_dir, struct key_source **ret)
 {
 	struct key_source *s;
 
-	(void)uri;
 	(void)state_dir;
 	fake.opens++;
 	if (fake.error)
@@ -30,13 +32,19 @@ static int fake_open(const char *uri, const char *state_dir, struct key_source *
 	s = calloc(1, sizeof(*s));
 	s->key = secret_new(KEY_SIZE);
 	memset(secret_data(s->key), 0x5a, KEY_SIZE);
+	s->hangs = !strcmp(uri, "fake:hangs");
 	*ret = s;
 	return 0;
 }
 
 static int fake_describe(struct key_source *s, struct key_info *ret)
 {
-	(void)s;
+	struct timespec pause = { .tv_nsec = 1000000 };
+
+	atomic_fetch_add(&fake.hanging, 1);
+	while (s->hangs && atomic_load(&fake.hangs))
+		nanosleep(&pause, NULL);
+	atomic_fetch_sub(&fake.hanging, 1);
 	*ret = (struct key_info){ .id = "fake", .version = fake.version, .state = fake.state };
 	return 0;
 }
@@ -151,12 +159,6 @@ static bool is_open(void)
 
 	cr_assert_eq(volume_scope(vol, TEAM, &s), 0);
 	return s.open;
-}
-
-static void poll_now(void)
-{
-	LOCK_SCOPE(&vol->key_lock);
-	keeper_poll(vol);
 }
 
 static bool ignore_entry(void *arg, const struct dirent_view *e)
@@ -445,11 +447,11 @@ Test(volume_keys, out_of_reach_is_served_for_some_time)
 	vol->keeper.grace = 1;
 	poll_now();
 	cr_assert(is_open());
+	fake.error = -EHOSTUNREACH;
 	sleep(2);
 	poll_now();
 	cr_assert_eq(state(), STATE_UNREACHABLE);
 	expect_scope(-EACCES);
-	fake.error = -EHOSTUNREACH;
 	poll_now();
 	cr_assert_eq(state(), STATE_UNREACHABLE);
 	fake.error = 0;
@@ -610,6 +612,55 @@ Test(volume_keys, many_scopes_one_after_the_other)
 	expect_scope(0);
 }
 
+/* ---- sources that hang ---- */
+
+static int64_t took_ms(int (*call)(struct volume *v, uint32_t scope), uint32_t scope)
+{
+	int64_t began = clock_ms();
+
+	cr_assert_eq(call(vol, scope), 0);
+	return clock_ms() - began;
+}
+
+/* Those of 40 scopes; the 41st is asked all the same, and so is what an administrator wants of another scope. */
+Test(volume_keys, sources_that_hang_hold_up_nobody_else)
+{
+	const struct timespec pause = { .tv_nsec = 10000000 };
+	struct kernel_cache nobody = { 0 };
+	int64_t began;
+
+	for (unsigned i = 0; i < 40; i++) {
+		char name[32];
+
+		snprintf(name, sizeof(name), "scope%u", i);
+		cr_assert_eq(volume_scope_create(vol, name, "fake:hangs", SUITE_XTS_GMAC, NULL), 0);
+	}
+	vol->keeper.poll = 1;
+	atomic_store(&fake.hangs, true);
+	cr_assert_eq(volume_keeper_start(vol, &nobody), 0);
+	while (atomic_load(&fake.hanging) < 40)
+		nanosleep(&pause, NULL);
+	/* The one that answers has lost its key. */
+	fake.state = KEY_REVOKED;
+	for (began = clock_ms(); state() != STATE_REVOKED && clock_ms() < began + 20000;)
+		nanosleep(&pause, NULL);
+	cr_assert_leq(clock_ms() - began, 1500);
+	expect_all(file, -EACCES);
+	/* What is asked for is done, and even for a scope whose source hangs, where nothing is wanted of that. */
+	cr_assert_leq(took_ms(volume_key_lock, 0), 500);
+	cr_assert_leq(took_ms(volume_key_unlock, 0), 500);
+	cr_assert_leq(took_ms(volume_key_lock, 2), 500);
+	cr_assert_eq(keys_access(vol->keys, 2, 1), SCOPE_LOCKED);
+	fake.state = KEY_ACTIVE;
+	atomic_store(&fake.hangs, false);
+	for (began = clock_ms(); state() != STATE_ACTIVE && clock_ms() < began + 20000;)
+		nanosleep(&pause, NULL);
+	expect_all(file, 0);
+	volume_keeper_stop(vol);
+	cr_assert_eq(keys_access(vol->keys, 2, 1), SCOPE_LOCKED); /* what was answered late changes nothing */
+	cr_assert_eq(keys_access(vol->keys, 3, 1), SCOPE_OPEN);
+}
+
 /* ---- provided keys ---- */
 
 static struct secret *some_key(uint8_t first)
@@ -733,6 +784,7 @@ Test(volume_keys, a_locked_scope_joins_the_recovery_key_when_it_is_unlocked)
 	key = make_recovery(1);
 	cr_assert_eq(vol->d->scopes[1].deks[0].recovery.len, 0);
 	cr_assert_eq(volume_key_unlock(vol, TEAM), 0);
+	poll_now(); /* which is woken for that */
 	cr_assert_eq(vol->d->scopes[1].deks[0].recovery.len, SEALED_KEY_SIZE);
 	secret_free(key);
 	/* Or when it is mounted again, or leaves a key that was provided. */

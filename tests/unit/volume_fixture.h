@@ -8,7 +8,7 @@
 
 #include <coffer/volume.h>
 
-#include "../../src/volume/internal.h"
+#include "../../src/volume/keeper.h"
 
 static const enum suite suites[] = { SUITE_XTS, SUITE_XTS_GMAC, SUITE_XTS_GCM };
 enum { SUITES = sizeof(suites) / sizeof(*suites) };
@@ -127,6 +127,18 @@ static inline void expect_sound(uint64_t orphans)
 	cr_assert_eq(volume_fsck(vol, true, say_finding, NULL, &f), 0);
 	cr_assert_eq(f.errors, 0);
 	cr_assert_eq(f.orphans, orphans);
+}
+
+/* Everybody's key source is asked, and what comes of it is done. */
+static inline void poll_now(void)
+{
+	LOCK_SCOPE(&vol->key_lock);
+
+	for (size_t i = 0; i < vol->status_count; i++)
+		vol->statuses[i].asked_ms = 0;
+	vol->keeper.platform_ms = 0;
+	for (keeper_poll(vol); vol->keeper.questions; keeper_poll(vol))
+		pthread_cond_wait(&vol->keeper.wake, &vol->key_lock);
 }
 
 #endif
