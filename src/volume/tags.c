@@ -321,31 +321,25 @@ int tags_next(struct volume *v, struct change *ch, struct object *o, uint64_t bl
 	return r;
 }
 
-static int seal_again_above(struct change *ch, struct object *o, uint64_t from, uint64_t group)
-{
-	const struct meta *m = change_staged(ch, o);
-	uint64_t index = group;
-	int r = 0;
-
-	for (unsigned level = 1; r == 0 && level <= m->height; level++, index /= MAP_FANOUT)
-		if (geometry_first_block(level, index) >= from)
-			(void)stage_page(ch, o, level, index, &r);
-	return r;
-}
-
+/* Every page that begins in this stretch covers one of the blocks, since what was skipped before them has no tag page; it need not
+ * have a tag page for one of them, though. */
 int tags_seal_again(struct change *ch, struct object *o, uint64_t from, uint64_t first, unsigned count)
 {
-	uint64_t limit = first + count;
+	uint64_t last = first + count - 1, fanout = 1;
 	int r = 0;
 
+	if (last < HEADER_TAGS)
+		return 0;
 	if (first < HEADER_TAGS)
 		first = HEADER_TAGS;
-	while (r == 0 && first < limit) {
-		r = tags_next(ch->v, ch, o, first, &first);
-		if (r < 0 || first >= limit)
-			break;
-		r = seal_again_above(ch, o, from, geometry_group(first));
-		first = geometry_group_first(geometry_group(first) + 1);
+	for (unsigned level = 1; level <= change_staged(ch, o)->height; level++, fanout *= MAP_FANOUT) {
+		uint64_t index = geometry_group(first) / fanout, end = geometry_group(last) / fanout + 1;
+
+		for (; r >= 0 && index < end; index++) {
+			r = geometry_first_block(level, index) < from ? 0 : find_page(ch->v, ch, o, level, index, NULL);
+			if (r > 0)
+				r = stage_page(ch, o, level, index, &r) ? 0 : r;
+		}
 	}
 	return r;
 }

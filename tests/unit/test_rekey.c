@@ -254,6 +254,35 @@ Test(rekey, a_sparse_file_is_whole_at_every_step)
 	}
 }
 
+/* A map page goes with the first block that it covers, also where no tag page near that block is there. */
+Test(rekey, map_pages_that_begin_in_a_hole)
+{
+	static const uint64_t ways[][4] = {
+		{ 0, 32 + 126ULL * 3000, 0, 0 },
+		{ 32 + 126ULL * MAP_FANOUT - 1, 32 + 126ULL * (MAP_FANOUT + 7), 0, 0 },
+		{ 0, 32 + 126ULL * MAP_FANOUT - 3, 32 + 126ULL * (2 * MAP_FANOUT + 5), 32 + 126ULL * MAP_FANOUT * 400 },
+		{ 32 + 126ULL * MAP_FANOUT * 400, 32 + 126ULL * MAP_FANOUT * 400 + 126ULL * 9, 0, 0 },
+	};
+
+	for (unsigned w = 0; w < sizeof(ways) / sizeof(*ways); w++) {
+		char name[8] = { (char)('a' + w) };
+		uint64_t f = make(ROOT_OBJECT, name, S_IFREG | 0644);
+
+		for (unsigned i = 0; i < 4; i++)
+			if (i == 0 || ways[w][i])
+				fill(f, 9, ways[w][i] * BLOCK_SIZE, 3000);
+		for (bool more = true; more;) {
+			more = step(f, 3);
+			reopen_volume();
+			for (unsigned i = 0; i < 4; i++)
+				if (i == 0 || ways[w][i])
+					expect_filled(f, 9, ways[w][i] * BLOCK_SIZE, 3000);
+			expect_sound(0);
+		}
+		expect_keys(f, 3, 1);
+	}
+}
+
 /* Random changes between the steps, compared with a plain copy. */
 static void change_at_random(uint64_t f, uint8_t *model, size_t *size, size_t max)
 {
