@@ -229,7 +229,7 @@ static int check(struct purge *p, struct scope_entry *s)
 	return 0;
 }
 
-/* Scopes that are locked now look for what they lost when they are opened. */
+/* All others look for what they lost, once they are open: they may have been locked when this looked for it. */
 static int store_without(struct volume *v, uint32_t scope, bool had_objects)
 {
 	LOCK_SCOPE(&v->descriptor_lock);
@@ -242,9 +242,7 @@ static int store_without(struct volume *v, uint32_t scope, bool had_objects)
 		if (next->scopes[i].number == scope)
 			continue;
 		next->scopes[kept] = next->scopes[i];
-		if (had_objects &&
-		    keys_access(v->keys, next->scopes[i].number, next->scopes[i].deks[0].version) != SCOPE_OPEN)
-			next->scopes[kept].look_for_lost = true;
+		next->scopes[kept].look_for_lost |= had_objects;
 		kept++;
 	}
 	next->scope_count = kept;
@@ -263,7 +261,11 @@ static int take_away(struct purge *p, const struct scope_entry *s, bool had_obje
 	gate_close(v);
 	r = keys_make_room(v->keys, v->d);
 	gate_open(v);
-	return r < 0 ? r : keeper_statuses_make(v);
+	if (r == 0)
+		r = keeper_statuses_make(v);
+	if (had_objects)
+		reencrypt_wake(v);
+	return r;
 }
 
 int volume_scope_purge(struct volume *v, uint32_t scope)
@@ -271,6 +273,7 @@ int volume_scope_purge(struct volume *v, uint32_t scope)
 	AUTO_FREE struct purge *p = calloc(1, sizeof(*p));
 	struct scope_entry s;
 	uint64_t found = 0, removed;
+	bool again = false; /* it may be that a purge was stopped when all was removed */
 	int r;
 
 	if (!p)
@@ -285,13 +288,15 @@ int volume_scope_purge(struct volume *v, uint32_t scope)
 	if (r == 0)
 		r = check(p, &s);
 	found = p->objects;
-	if (r == 0)
+	if (r == 0) {
+		again = s.disabled;
 		r = close_for_good(v, &s);
+	}
 	pthread_mutex_unlock(&v->key_lock);
 	if (r < 0)
 		return r;
 	/* Something may have been made in it just before it was closed: that was not to be lost. */
-	if (!found) {
+	if (!found && !again) {
 		r = each(p, count);
 		if (r == 0 && p->objects) {
 			keeper_set_purging(v, scope, false);
@@ -300,11 +305,11 @@ int volume_scope_purge(struct volume *v, uint32_t scope)
 		}
 	}
 	/* Without the lock: other scopes' keys are looked after meanwhile. */
-	if (r == 0 && found)
+	if (r == 0 && (found || again))
 		r = run_passes(p);
 	removed = p->objects;
 	if (r == 0)
-		r = take_away(p, &s, found);
+		r = take_away(p, &s, found || again);
 	if (r < 0) {
 		keeper_set_purging(v, scope, false);
 		log_error("scope %s was not purged whole: %s; give the command again", s.name, strerror(-r));

@@ -202,6 +202,17 @@ Test(purge, frees_the_space)
 	expect_purged();
 }
 
+static void expect_found(void)
+{
+	struct scope_view s = { .entry.look_for_lost = true };
+
+	for (int i = 0; i < 1000 && s.entry.look_for_lost; i++) {
+		usleep(10000);
+		cr_assert_eq(volume_scope(vol, OTHER, &s), 0);
+	}
+	cr_assert_not(s.entry.look_for_lost);
+}
+
 Test(purge, other_scopes_that_are_locked_find_theirs_later)
 {
 	struct attr a;
@@ -213,14 +224,7 @@ Test(purge, other_scopes_that_are_locked_find_theirs_later)
 	cr_assert_eq(volume_getattr(vol, theirs, &a), -EACCES);
 	reopen_volume();
 	cr_assert_eq(volume_keeper_start(vol, &(struct kernel_cache){ 0 }), 0);
-	for (int i = 0; i < 1000; i++) {
-		struct scope_view s;
-
-		cr_assert_eq(volume_scope(vol, OTHER, &s), 0);
-		if (!s.entry.look_for_lost)
-			break;
-		usleep(10000);
-	}
+	expect_found();
 	expect_purged();
 }
 
@@ -264,5 +268,26 @@ Test(purge, stopped_anywhere_it_is_done_again)
 	if (exists(TEAM))
 		cr_assert_eq(volume_scope_purge(vol, TEAM), 0);
 	cr_assert_gt(unfinished, 20);
+	expect_purged();
+}
+
+/* Killed after each single step: so the last purge finds nothing left to remove, and the other scope was locked all the time. */
+Test(purge, stopped_anywhere_others_that_are_locked_find_theirs_later)
+{
+	static const int one = 0;
+
+	cr_assert_eq(volume_scope_enable(vol, TEAM, false), 0);
+	cr_assert_eq(volume_scope_enable(vol, OTHER, false), 0);
+	for (int i = 0; i < 300 && exists(TEAM) && objects_of_team(); i++) {
+		close_volume();
+		work_and_die(purge_and_die, (void *)(uintptr_t)&one);
+		open_volume();
+	}
+	cr_assert(exists(TEAM));
+	cr_assert_eq(objects_of_team(), 0);
+	cr_assert_eq(volume_scope_purge(vol, TEAM), 0);
+	cr_assert_eq(volume_scope_enable(vol, OTHER, true), 0);
+	cr_assert_eq(volume_keeper_start(vol, &(struct kernel_cache){ 0 }), 0);
+	expect_found();
 	expect_purged();
 }
