@@ -341,6 +341,7 @@ int volume_keeper_start(struct volume *v, const struct kernel_cache *k)
 
 void volume_keeper_stop(struct volume *v)
 {
+	reencrypt_stop(v);
 	pthread_mutex_lock(&v->key_lock);
 	bool runs = v->keeper.runs;
 
@@ -351,5 +352,4 @@ void volume_keeper_stop(struct volume *v)
 	if (runs)
 		pthread_join(v->keeper.thread, NULL);
 	v->keeper.runs = false;
-	reencrypt_stop(v);
 }
