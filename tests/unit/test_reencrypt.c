@@ -421,3 +421,67 @@ Test(reencrypt, does_not_take_more_than_it_may)
 	cr_assert_geq(after.tv_sec - before.tv_sec, 2);
 	expect_content(0);
 }
+
+/* A limit that comes late does not count what was done without it. */
+Test(reencrypt, another_rate_counts_from_now_on)
+{
+	go_on();
+	cr_assert_eq(volume_reencrypt(vol, TEAM, 64), 0);
+	for (int i = 0; i < 6000 && view(TEAM).reencryption.blocks_done < FILES * FILE_SIZE / BLOCK_SIZE / 2; i++)
+		usleep(1000);
+	cr_assert_eq(view(TEAM).entry.dek_count, 2);
+	cr_assert_eq(volume_reencrypt(vol, TEAM, 1), 0);
+	cr_assert_eq(view(TEAM).entry.reencrypt_rate, 1);
+	usleep(800000); /* at least one piece under the limit */
+	cr_assert_eq(volume_reencrypt(vol, TEAM, 0), 0);
+	for (int i = 0; i < 300 && !team_is_through(); i++)
+		usleep(10000);
+	cr_assert(team_is_through(), "what was done before the limit is paid for");
+	expect_content(0);
+}
+
+Test(reencrypt, a_read_only_mount_says_so)
+{
+	go_on();
+	cr_assert_eq(volume_reencrypt(vol, TEAM, 1), 0);
+	volume_keeper_stop(vol);
+	close_volume();
+	cr_assert_eq(try_open(true), 0);
+	cr_assert_eq(volume_reencrypt(vol, TEAM, 1), -EROFS, "nobody would do it");
+	cr_assert_eq(volume_reencrypt(vol, 0, 0), -EROFS);
+	cr_assert_eq(volume_scope_assign(vol, files[3], 0, false), -EROFS);
+	for (unsigned i = 0; i < FILES; i++)
+		expect_filled(files[i], i);
+}
+
+static bool default_rests(void)
+{
+	return view(0).reencryption.failed && !view(0).reencryption.running;
+}
+
+/* An object between two scopes, the other one of which is locked, comes last. */
+Test(reencrypt, goes_on_when_the_other_scope_is_unlocked)
+{
+	struct rekey_target t = { TEAM, 1 };
+	uint64_t f = make(ROOT_OBJECT, "between", S_IFREG | 0600);
+	unsigned blocks;
+	bool done;
+
+	fill(f, 9);
+	cr_assert_eq(volume_write(vol, f, 4 << 20, 1, "x", KILL_IDS), 0);
+	cr_assert_eq(rekey_piece(vol, f, &t, &done, &blocks), 0);
+	cr_assert_eq(prologue(f).old_dek_version, 1);
+	cr_assert_eq(volume_key_lock(vol, TEAM), 0);
+	go_on();
+	cr_assert_eq(volume_reencrypt(vol, 0, 0), 0);
+	wait_until(default_rests);
+	cr_assert_eq(view(0).entry.dek_count, 2);
+	cr_assert_eq(view(0).reencryption.failed, 1);
+	cr_assert_eq(volume_key_unlock(vol, TEAM), 0);
+	wait_until(default_is_through);
+	cr_assert_eq(prologue(f).scope, TEAM);
+	cr_assert_eq(prologue(f).old_dek_version, 0);
+	truncate_to(f, FILE_SIZE);
+	expect_filled(f, 9);
+	expect_content(0);
+}
