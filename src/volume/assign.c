@@ -175,7 +175,7 @@ static int assign_companion(struct volume *v, const struct assignment *a, bool *
 	*ret_done = r == -ESTALE || (r == 0 && !p.old_dek_version && p.scope == a->scope);
 	if (*ret_done || r < 0)
 		return *ret_done ? 0 : r;
-	r = rekey_piece(v, a->companion, &t, ret_done, &blocks);
+	r = rekey_piece(v, a->companion, &t, false, ret_done, &blocks);
 	return r == -ESTALE ? 0 : r;
 }
 

@@ -76,11 +76,11 @@ static void count_one(struct pass *p, uint64_t number)
 	object_put(p->v, o);
 }
 
-/* What is on its way to another scope comes to its end there first. */
+/* What is on its way to another scope comes to its end there. */
 static int rewrite_piece(struct pass *p, uint64_t number, bool *ret_done, unsigned *ret_blocks)
 {
 	GATE_SCOPE(p->v);
-	struct rekey_target t;
+	struct rekey_target t = { p->scope, p->version };
 	struct prologue clear;
 	int r = object_peek(p->v, number, &clear);
 
@@ -89,9 +89,7 @@ static int rewrite_piece(struct pass *p, uint64_t number, bool *ret_done, unsign
 		return r;
 	if (keys_access(p->v->keys, p->scope, p->version) != SCOPE_OPEN)
 		return -ECANCELED;
-	t.scope = clear.scope;
-	t.dek_version = clear.scope == p->scope ? p->version : clear.dek_version;
-	return rekey_piece(p->v, number, &t, ret_done, ret_blocks);
+	return rekey_piece(p->v, number, &t, true, ret_done, ret_blocks);
 }
 
 /* The limit may have come, or another one, just now: what was done before does not count. */
@@ -193,9 +191,17 @@ static int give_up_old(struct pass *p)
 	return r;
 }
 
+/* The descriptor has a new version before anything is sealed under it. Once it is what new objects get, nothing comes under an
+ * older one any more. */
+static bool is_in_force(const struct pass *p)
+{
+	GATE_SCOPE(p->v);
+	return keys_current_version(p->v->keys, p->scope) == p->version;
+}
+
 static int reencrypt(struct pass *p)
 {
-	int r = run_pass(p, true);
+	int r = is_in_force(p) ? run_pass(p, true) : -ECANCELED;
 
 	p->progress.running = true;
 	keeper_set_progress(p->v, p->scope, &p->progress);

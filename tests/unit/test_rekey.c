@@ -97,7 +97,7 @@ static bool step(uint64_t object, uint32_t scope)
 	unsigned blocks;
 	bool done;
 
-	cr_assert_eq(rekey_piece(vol, object, &t, &done, &blocks), 0);
+	cr_assert_eq(rekey_piece(vol, object, &t, false, &done, &blocks), 0);
 	return !done;
 }
 
