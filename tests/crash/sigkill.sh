@@ -67,7 +67,7 @@ moving() {
 	before() { :; }
 	after() { :; }
 	say "  versions of the scopes' keys: ${versions//$'\n'/, }; objects assigned: $(wc -l <"$TEST_TMP/assigned")"
-	[[ $(wc -l <"$TEST_TMP/assigned") -gt $kills ]] || fail "$name, seed $seed: hardly anything was assigned"
+	[[ $(wc -l <"$TEST_TMP/assigned") -ge 15 ]] || fail "$name, seed $seed: hardly anything was assigned"
 	[[ $(sort -n <<<"$versions" | head -n 1) -gt 3 ]] || fail "$name, seed $seed: hardly any re-encryption came to its end"
 }
 
