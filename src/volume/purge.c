@@ -10,6 +10,9 @@
 #include "keeper.h"
 #include "names.h"
 
+/* Entries of a directory that are looked at while nobody else can change names: the headers behind them may have to be read. */
+enum { ENTRIES_AT_ONCE = 256 };
+
 struct purge {
 	struct volume *v;
 	uint32_t scope;
@@ -74,11 +77,28 @@ static int rescue(void *arg, uint64_t number)
 	return r < 0 ? r : lost_rescue(p->v, number, p->lost, p->scope);
 }
 
-/* The next entry at or after *offset that leads into the scope. -ENOENT: none. */
+/* In a directory, locked. -ENOENT: none; -EAGAIN: none among those that were looked at. What is in a damaged block cannot be found. */
+static int next_entry(struct purge *p, struct object *dir, uint64_t *offset, char name[static VOLUME_NAME_MAX + 1])
+{
+	struct dir_entry e;
+
+	for (unsigned left = ENTRIES_AT_ONCE; left; left--) {
+		int r = dir_next(dir, offset, &e, name);
+
+		if (r == -EIO)
+			*offset = (*offset / BLOCK_SIZE + 1) * BLOCK_SIZE;
+		else if (r < 0 || is_in_scope(p, e.object))
+			return r;
+		else
+			(*offset)++;
+	}
+	return -EAGAIN;
+}
+
+/* The next entry at or after *offset that leads into the scope. */
 static int find_entry(struct purge *p, uint64_t number, uint64_t *offset, char name[static VOLUME_NAME_MAX + 1])
 {
 	GATE_SCOPE(p->v);
-	struct dir_entry e;
 	struct object *dir;
 	int r;
 
@@ -86,11 +106,7 @@ static int find_entry(struct purge *p, uint64_t number, uint64_t *offset, char n
 	r = dir_get(p->v, number, &dir);
 	if (r == 0) {
 		pthread_rwlock_rdlock(&dir->lock);
-		r = dir->removed ? -ENOENT : dir_next(dir, offset, &e, name);
-		while (r == 0 && !is_in_scope(p, e.object)) {
-			(*offset)++;
-			r = dir_next(dir, offset, &e, name);
-		}
+		r = dir->removed ? -ENOENT : next_entry(p, dir, offset, name);
 		pthread_rwlock_unlock(&dir->lock);
 		object_put(p->v, dir);
 	}
@@ -127,7 +143,10 @@ static int remove_entries(void *arg, uint64_t number)
 	bool any = false;
 	int r = 0;
 
-	while (r == 0 && (r = find_entry(p, number, &offset, name)) == 0) {
+	while (r == 0 || r == -EAGAIN) {
+		r = find_entry(p, number, &offset, name);
+		if (r < 0)
+			continue;
 		r = remove_entry(p, number, name);
 		if (r == 0)
 			add_item(p, 0, number, name);

@@ -291,3 +291,40 @@ Test(purge, stopped_anywhere_others_that_are_locked_find_theirs_later)
 	expect_found();
 	expect_purged();
 }
+
+/* Names that lead into the scope go from the blocks of a directory that can be read, though one between them cannot. */
+Test(purge, names_beside_a_damaged_block)
+{
+	enum { NAMES_IN = 600, DAMAGED = 2 };
+	uint64_t d = make(ROOT_OBJECT, "large", S_IFDIR | 0755), f = lookup(dir, "file 3"), offset = 0;
+	char name[VOLUME_NAME_MAX + 1], path[64];
+	uint8_t noise[BLOCK_SIZE] = { 1, 2, 3 };
+	struct dir_entry e;
+	struct object *o;
+	unsigned damaged = 0;
+	struct attr a;
+	int r;
+
+	for (unsigned i = 0; i < NAMES_IN; i++) {
+		snprintf(name, sizeof(name), "%0200u", i);
+		cr_assert_eq(volume_link(vol, f, d, name, &a), 0);
+	}
+	close_volume();
+	snprintf(path, sizeof(path), "objects/%03lx/%03lx", d >> 12, d & 4095);
+	int fd = openat(backing, path, O_WRONLY);
+
+	cr_assert_eq(pwrite(fd, noise, sizeof(noise), (1 + DAMAGED) * BLOCK_SIZE), (ssize_t)sizeof(noise));
+	close(fd);
+	open_volume();
+	cr_assert_eq(volume_scope_enable(vol, TEAM, false), 0);
+	cr_assert_eq(volume_scope_purge(vol, TEAM), 0);
+	cr_assert_eq(objects_of_team(), 0);
+	cr_assert_eq(dir_get(vol, d, &o), 0);
+	while ((r = dir_next(o, &offset, &e, name)) == -EIO) {
+		damaged++;
+		offset = (offset / BLOCK_SIZE + 1) * BLOCK_SIZE;
+	}
+	cr_assert_eq(r, -ENOENT, "an entry is left");
+	cr_assert_gt(damaged, 0);
+	object_put(vol, o);
+}
