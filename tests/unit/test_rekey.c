@@ -257,11 +257,13 @@ Test(rekey, a_sparse_file_is_whole_at_every_step)
 /* A map page goes with the first block that it covers, also where no tag page near that block is there. */
 Test(rekey, map_pages_that_begin_in_a_hole)
 {
-	static const uint64_t ways[][4] = {
+	const uint64_t last = vol->max_size / BLOCK_SIZE - 1;
+	const uint64_t ways[][4] = {
 		{ 0, 32 + 126ULL * 3000, 0, 0 },
 		{ 32 + 126ULL * MAP_FANOUT - 1, 32 + 126ULL * (MAP_FANOUT + 7), 0, 0 },
 		{ 0, 32 + 126ULL * MAP_FANOUT - 3, 32 + 126ULL * (2 * MAP_FANOUT + 5), 32 + 126ULL * MAP_FANOUT * 400 },
 		{ 32 + 126ULL * MAP_FANOUT * 400, 32 + 126ULL * MAP_FANOUT * 400 + 126ULL * 9, 0, 0 },
+		{ 3, last - 300, last - 1, last },
 	};
 
 	for (unsigned w = 0; w < sizeof(ways) / sizeof(*ways); w++) {
