@@ -141,7 +141,7 @@ static int assign_piece(struct volume *v, struct assignment *a)
 	struct change ch;
 	struct object *o;
 	struct meta *m;
-	int r = find_target(v, a->scope, &t);
+	int r = atomic_load(&v->hurried) ? -ECANCELED : find_target(v, a->scope, &t);
 
 	if (r == 0)
 		r = change_begin(v, &ch, data_payload(data_piece(v)), ROOM_IN_PLACE);
@@ -168,7 +168,7 @@ static int assign_companion(struct volume *v, const struct assignment *a, bool *
 	struct rekey_target t;
 	struct prologue p;
 	unsigned blocks;
-	int r = find_target(v, a->scope, &t);
+	int r = atomic_load(&v->hurried) ? -ECANCELED : find_target(v, a->scope, &t);
 
 	if (r == 0)
 		r = object_peek(v, a->companion, &p);

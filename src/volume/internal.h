@@ -357,6 +357,7 @@ struct volume {
 
 	pthread_rwlock_t gate;
 	atomic_bool gate_wanted; /* a change of keys waits: what takes long had better end */
+	atomic_bool hurried;     /* the end is near: what takes long ends now */
 	pthread_rwlock_t names_lock;
 	pthread_mutex_t cache_lock;
 	struct map objects; /* number -> struct object */

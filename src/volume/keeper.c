@@ -339,6 +339,11 @@ int volume_keeper_start(struct volume *v, const struct kernel_cache *k)
 	return r < 0 ? r : reencrypt_start(v);
 }
 
+void volume_hurry(struct volume *v)
+{
+	atomic_store(&v->hurried, true);
+}
+
 void volume_keeper_stop(struct volume *v)
 {
 	reencrypt_stop(v);

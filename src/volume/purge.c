@@ -16,9 +16,10 @@ enum { ENTRIES_AT_ONCE = 256 };
 struct purge {
 	struct volume *v;
 	uint32_t scope;
-	uint64_t lost;                 /* the directory; 0: not needed yet */
-	uint64_t objects;              /* found, or removed */
-	struct kernel_item items[256]; /* what the kernel has to forget */
+	uint64_t lost;                           /* the directory; 0: not needed yet */
+	uint64_t objects;                        /* found, or removed */
+	int (*call)(void *arg, uint64_t object); /* of the present pass */
+	struct kernel_item items[256];           /* what the kernel has to forget */
 	size_t item_count;
 };
 
@@ -183,10 +184,18 @@ static int remove_one(void *arg, uint64_t number)
 	return r;
 }
 
+static int unless_hurried(void *arg, uint64_t number)
+{
+	struct purge *p = arg;
+
+	return atomic_load(&p->v->hurried) ? -ECANCELED : p->call(p, number);
+}
+
 static int each(struct purge *p, int (*call)(void *arg, uint64_t object))
 {
 	p->objects = 0;
-	return store_each_object(p->v->store, 0, UINT64_MAX, call, p);
+	p->call = call;
+	return store_each_object(p->v->store, 0, UINT64_MAX, unless_hurried, p);
 }
 
 static int run_passes(struct purge *p)

@@ -626,3 +626,20 @@ Test(rekey, older_pages_beside_newer_ones)
 	expect_filled(f, 2, 500 * BLOCK_SIZE, 10 * BLOCK_SIZE);
 	expect_sound(0);
 }
+
+/* Nobody waits for a large file to come to its end when the volume is closed. */
+Test(rekey, ends_early_when_the_volume_is_to_be_closed)
+{
+	uint64_t f = make(ROOT_OBJECT, "f", S_IFREG | 0644);
+
+	fill(f, 2, 0, LARGE);
+	cr_assert(step(f, 1));
+	volume_hurry(vol);
+	cr_assert_eq(volume_scope_assign(vol, f, 1, false), -ECANCELED);
+	cr_assert_eq(prologue(f).old_dek_version, 1);
+	reopen_volume();
+	expect_filled(f, 2, 0, LARGE);
+	cr_assert_eq(volume_scope_assign(vol, f, 1, false), 0);
+	expect_keys(f, 1, 1);
+	expect_filled(f, 2, 0, LARGE);
+}
