@@ -40,15 +40,13 @@ variant() {
 # Another key all the time, and what there is goes in and out of a scope. What was assigned is counted in $1.
 cat >"$TEST_TMP/beside" <<'END'
 #!/bin/bash
-mnt=$TEST_TMP/mnt
-for scope in default team; do
-	"$COFFER" reencrypt "$mnt" --scope "$scope" --no-wait
-done
-mapfile -t paths < <(find "$mnt" -mindepth 1 | shuf -n 3)
+mnt=$TEST_TMP/mnt scopes=(default team)
+"$COFFER" reencrypt "$mnt" --scope "${scopes[RANDOM % 2]}" --no-wait
+mapfile -t paths < <(find "$mnt" -mindepth 1 | shuf -n 4)
 for path in "${paths[@]}"; do
-	"$COFFER" scope assign "$path" "$(shuf -n 1 -e default team)" && echo >>"$1"
+	"$COFFER" scope assign "$path" "${scopes[RANDOM % 2]}" && echo >>"$1"
 done
-((RANDOM % 8)) || "$COFFER" scope assign "$mnt/w$((RANDOM % 3))" "$(shuf -n 1 -e default team)" --recursive
+((RANDOM % 8)) || "$COFFER" scope assign "$mnt/w$((RANDOM % 3))" "${scopes[RANDOM % 2]}" --recursive
 END
 chmod 755 "$TEST_TMP/beside"
 # moving NAME SEED CREATE_OPTIONS TEAM_OPTIONS DRIVER_OPTION...: the same while objects move to other keys all the time.
@@ -67,8 +65,8 @@ moving() {
 	before() { :; }
 	after() { :; }
 	say "  versions of the scopes' keys: ${versions//$'\n'/, }; objects assigned: $(wc -l <"$TEST_TMP/assigned")"
-	[[ $(wc -l <"$TEST_TMP/assigned") -ge 15 ]] || fail "$name, seed $seed: hardly anything was assigned"
-	[[ $(sort -n <<<"$versions" | head -n 1) -gt 3 ]] || fail "$name, seed $seed: hardly any re-encryption came to its end"
+	[[ $(wc -l <"$TEST_TMP/assigned") -ge 3 ]] || fail "$name, seed $seed: hardly anything was assigned"
+	[[ $(sort -n <<<"$versions" | head -n 1) -ge 2 ]] || fail "$name, seed $seed: hardly any re-encryption came to its end"
 }
 
 seeds=1 kills=15
