@@ -23,7 +23,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { WORKERS = 3, FSCK_EVERY = 10, MOUNT_SECONDS = 60 };
+enum { WORKERS = 3, FSCK_EVERY = 10, MOUNT_SECONDS = 60, BESIDE_SECONDS = 5 };
 
 struct options {
 	const char *coffer, *backing, *mnt, *options, *between, *beside;
@@ -135,11 +135,15 @@ static void *run_worker(void *worker)
 	return worker_run(worker) ? NULL : worker;
 }
 
+static volatile bool beside_was_run; /* in this life */
+
 static void *run_beside(void *command)
 {
-	while (!stopping)
+	while (!stopping) {
 		if (system(command) != 0)
 			sleep_ms(10);
+		beside_was_run = true;
+	}
 	return NULL;
 }
 
@@ -183,11 +187,14 @@ static bool live_once(const struct options *options, uint64_t *random, pid_t pid
 	pthread_t threads[WORKERS], beside;
 	bool alive, good;
 
-	stopping = false;
+	stopping = beside_was_run = false;
 	start_workers(threads, run_worker);
 	if (options->beside && pthread_create(&beside, NULL, run_beside, (void *)(uintptr_t)options->beside) != 0)
 		abort();
 	*random = *random * 6364136223846793005U + 1442695040888963407U;
+	/* On a slow machine it would else hardly ever come to its end. */
+	for (int i = 0; options->beside && (*random >> 40) % 4 && !beside_was_run && i < BESIDE_SECONDS * 100; i++)
+		sleep_ms(10);
 	/* Most lives are short, so that also the time just after a mount is met. */
 	sleep_ms((long)((*random >> 33) % ((*random >> 60) % 4 ? 400 : 2000)));
 	stopping = true;
