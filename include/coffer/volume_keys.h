@@ -56,6 +56,8 @@ struct kernel_cache {
 /* Between the two the kernel has its cache dropped where a scope is locked. */
 int volume_keeper_start(struct volume *v, const struct kernel_cache *k);
 void volume_keeper_stop(struct volume *v);
+/* What takes long, assigning and purging, ends soon, with -ECANCELED, and can be asked for again with the next mount. */
+void volume_hurry(struct volume *v);
 
 /* ---- changing ---- */
 int volume_scope_create(struct volume *v, const char *name, const char *uri, enum suite suite, struct secret *provided);

@@ -283,6 +283,8 @@ static enum exit_code stop(struct daemon *d, enum exit_code code)
 {
 	int r = 0;
 
+	if (d->volume)
+		volume_hurry(d->volume);
 	if (d->control)
 		control_stop(d->control);
 	if (d->volume)

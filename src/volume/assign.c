@@ -141,7 +141,7 @@ static int assign_piece(struct volume *v, struct assignment *a)
 	struct change ch;
 	struct object *o;
 	struct meta *m;
-	int r = find_target(v, a->scope, &t);
+	int r = atomic_load(&v->hurried) ? -ECANCELED : find_target(v, a->scope, &t);
 
 	if (r == 0)
 		r = change_begin(v, &ch, data_payload(data_piece(v)), ROOM_IN_PLACE);
@@ -168,14 +168,14 @@ static int assign_companion(struct volume *v, const struct assignment *a, bool *
 	struct rekey_target t;
 	struct prologue p;
 	unsigned blocks;
-	int r = find_target(v, a->scope, &t);
+	int r = atomic_load(&v->hurried) ? -ECANCELED : find_target(v, a->scope, &t);
 
 	if (r == 0)
 		r = object_peek(v, a->companion, &p);
 	*ret_done = r == -ESTALE || (r == 0 && !p.old_dek_version && p.scope == a->scope);
 	if (*ret_done || r < 0)
 		return *ret_done ? 0 : r;
-	r = rekey_piece(v, a->companion, &t, ret_done, &blocks);
+	r = rekey_piece(v, a->companion, &t, false, ret_done, &blocks);
 	return r == -ESTALE ? 0 : r;
 }
 

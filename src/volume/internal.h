@@ -257,8 +257,10 @@ struct rekey_target {
 int rekey_stage(struct change *ch, struct object *o, struct meta *m, const struct rekey_target *t,
 		unsigned *ret_blocks);
 bool rekey_is_done(const struct meta *m, const struct rekey_target *t);
-/* One such change. *ret_done: there was nothing left to do. -ESTALE: there is no such object. */
-int rekey_piece(struct volume *v, uint64_t number, const struct rekey_target *t, bool *ret_done, unsigned *ret_blocks);
+/* One such change. `within`: where the object is in another scope it is left there, and only brought to the end of its way to it.
+ * *ret_done: there was nothing left to do. -ESTALE: there is no such object. */
+int rekey_piece(struct volume *v, uint64_t number, const struct rekey_target *t, bool within, bool *ret_done,
+		unsigned *ret_blocks);
 
 /* ---- lost.c: what was in directories that are gone ---- */
 enum { NO_SCOPE = UINT32_MAX };
@@ -360,6 +362,7 @@ struct volume {
 
 	pthread_rwlock_t gate;
 	atomic_bool gate_wanted; /* a change of keys waits: what takes long had better end */
+	atomic_bool hurried;     /* the end is near: what takes long ends now */
 	pthread_rwlock_t names_lock;
 	pthread_mutex_t cache_lock;
 	struct map objects; /* number -> struct object */

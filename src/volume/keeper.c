@@ -85,7 +85,7 @@ static void settle_orphans(struct volume *v, uint32_t scope)
 
 		if (change_begin(v, &ch, BLOCK_SIZE, ROOM_REMOVAL) < 0)
 			continue;
-		if (change_pin(&ch, numbers[i], &o) == 0 && meta_needs(o->m, scope) && change_object(&ch, o, &m) == 0 &&
+		if (change_pin(&ch, numbers[i], &o) == 0 && change_object(&ch, o, &m) == 0 && meta_needs(m, scope) &&
 		    m->nlink) {
 			meta_names_clear(m);
 			m->nlink = 0;

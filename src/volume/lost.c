@@ -11,6 +11,17 @@
 #define LOST_NAME "lost+found"
 enum { OLD_NAME_MAX = VOLUME_NAME_MAX - 21 /* what a number and a dash leave */ };
 
+/* ---- what the kernel knows: that there is no such name, perhaps ---- */
+
+/* It may wait for operations under way: none is held up here. */
+static void tell_kernel(struct volume *v, uint64_t object, uint64_t dir, char *name)
+{
+	struct kernel_item items[] = { { .dir = dir, .name = name }, { .object = dir }, { .object = object } };
+
+	if (v->keeper.kernel.drop)
+		v->keeper.kernel.drop(v->keeper.kernel.arg, items, sizeof(items) / sizeof(*items));
+}
+
 /* ---- the directory ---- */
 
 int lost_directory(struct volume *v, uint64_t *ret)
@@ -18,8 +29,9 @@ int lost_directory(struct volume *v, uint64_t *ret)
 	struct caller root = { 0 };
 	struct attr a;
 	int r = volume_lookup(v, ROOT_OBJECT, LOST_NAME, &a);
+	bool made = r == -ENOENT;
 
-	if (r == -ENOENT)
+	if (made)
 		r = volume_make(v, &root, ROOT_OBJECT, LOST_NAME, S_IFDIR | 0700, 0, NULL, &a);
 	if (r == 0 && !S_ISDIR(a.st.st_mode))
 		r = -ENOTDIR;
@@ -28,6 +40,8 @@ int lost_directory(struct volume *v, uint64_t *ret)
 		return r;
 	}
 	volume_forget(v, a.st.st_ino, 1);
+	if (made)
+		tell_kernel(v, a.st.st_ino, ROOT_OBJECT, (char[]){ LOST_NAME });
 	*ret = a.st.st_ino;
 	return 0;
 }
@@ -66,16 +80,16 @@ static unsigned drop_names(struct volume *v, struct meta *m, uint32_t purged, ch
 	return dropped;
 }
 
-static int give_name(struct change *ch, uint64_t lost, struct object *o, struct meta *m, const char *old)
+static int give_name(struct change *ch, uint64_t lost, struct object *o, struct meta *m, const char *old,
+		     char name[static VOLUME_NAME_MAX + 1])
 {
-	char name[VOLUME_NAME_MAX + 1];
 	struct object *dir;
 	struct meta *dm;
 	int r = names_stage_dir(ch, lost, &dir, &dm);
 
 	if (r < 0)
 		return r;
-	snprintf(name, sizeof(name), "%" PRIu64 "-%.*s", o->number, OLD_NAME_MAX, old);
+	snprintf(name, VOLUME_NAME_MAX + 1, "%" PRIu64 "-%.*s", o->number, OLD_NAME_MAX, old);
 	names_add(m, dm, lost, name);
 	if (S_ISDIR(m->mode))
 		dm->nlink++;
@@ -104,7 +118,8 @@ bool lost_is_needed(struct volume *v, uint64_t number, uint32_t purged)
 	return lost;
 }
 
-int lost_rescue(struct volume *v, uint64_t number, uint64_t lost, uint32_t purged)
+static int rescue(struct volume *v, uint64_t number, uint64_t lost, uint32_t purged,
+		  char ret_name[static VOLUME_NAME_MAX + 1])
 {
 	GATE_SCOPE(v);
 	char name[VOLUME_NAME_MAX + 1];
@@ -128,6 +143,16 @@ int lost_rescue(struct volume *v, uint64_t number, uint64_t lost, uint32_t purge
 		m->flags &= ~(uint32_t)META_CAPABILITY;
 	}
 	if (r == 0 && drop_names(v, m, purged, name) && !meta_name_next(m, &pos, &dir, &listed, &len))
-		r = give_name(&ch, lost, o, m, name);
+		r = give_name(&ch, lost, o, m, name, ret_name);
 	return names_end(v, &ch, r, 0);
+}
+
+int lost_rescue(struct volume *v, uint64_t number, uint64_t lost, uint32_t purged)
+{
+	char name[VOLUME_NAME_MAX + 1] = "";
+	int r = rescue(v, number, lost, purged, name);
+
+	if (r == 0)
+		tell_kernel(v, number, lost, name[0] ? name : NULL);
+	return r;
 }

@@ -310,8 +310,14 @@ int volume_keeper_start(struct volume *v, const struct kernel_cache *k)
 	return r < 0 ? r : reencrypt_start(v);
 }
 
+void volume_hurry(struct volume *v)
+{
+	atomic_store(&v->hurried, true);
+}
+
 void volume_keeper_stop(struct volume *v)
 {
+	reencrypt_stop(v);
 	pthread_mutex_lock(&v->key_lock);
 	bool runs = v->keeper.runs;
 
@@ -322,5 +328,4 @@ void volume_keeper_stop(struct volume *v)
 	if (runs)
 		pthread_join(v->keeper.thread, NULL);
 	v->keeper.runs = false;
-	reencrypt_stop(v);
 }

@@ -10,6 +10,9 @@
 #include "keeper.h"
 #include "names.h"
 
+/* Entries of a directory that are looked at while nobody else can change names: the headers behind them may have to be read. */
+enum { ENTRIES_AT_ONCE = 256 };
+
 struct purge {
 	struct volume *v;
 	uint32_t scope;
@@ -75,11 +78,28 @@ static int rescue(void *arg, uint64_t number)
 	return r < 0 ? r : lost_rescue(p->v, number, p->lost, p->scope);
 }
 
-/* The next entry at or after *offset that leads into the scope. -ENOENT: none. */
+/* In a directory, locked. -ENOENT: none; -EAGAIN: none among those that were looked at. What is in a damaged block cannot be found. */
+static int next_entry(struct purge *p, struct object *dir, uint64_t *offset, char name[static VOLUME_NAME_MAX + 1])
+{
+	struct dir_entry e;
+
+	for (unsigned left = ENTRIES_AT_ONCE; left; left--) {
+		int r = dir_next(dir, offset, &e, name);
+
+		if (r == -EIO)
+			*offset = (*offset / BLOCK_SIZE + 1) * BLOCK_SIZE;
+		else if (r < 0 || is_in_scope(p, e.object))
+			return r;
+		else
+			(*offset)++;
+	}
+	return -EAGAIN;
+}
+
+/* The next entry at or after *offset that leads into the scope. */
 static int find_entry(struct purge *p, uint64_t number, uint64_t *offset, char name[static VOLUME_NAME_MAX + 1])
 {
 	GATE_SCOPE(p->v);
-	struct dir_entry e;
 	struct object *dir;
 	int r;
 
@@ -87,11 +107,7 @@ static int find_entry(struct purge *p, uint64_t number, uint64_t *offset, char n
 	r = dir_get(p->v, number, &dir);
 	if (r == 0) {
 		pthread_rwlock_rdlock(&dir->lock);
-		r = dir->removed ? -ENOENT : dir_next(dir, offset, &e, name);
-		while (r == 0 && !is_in_scope(p, e.object)) {
-			(*offset)++;
-			r = dir_next(dir, offset, &e, name);
-		}
+		r = dir->removed ? -ENOENT : next_entry(p, dir, offset, name);
 		pthread_rwlock_unlock(&dir->lock);
 		object_put(p->v, dir);
 	}
@@ -128,7 +144,10 @@ static int remove_entries(void *arg, uint64_t number)
 	bool any = false;
 	int r = 0;
 
-	while (r == 0 && (r = find_entry(p, number, &offset, name)) == 0) {
+	while (r == 0 || r == -EAGAIN) {
+		r = find_entry(p, number, &offset, name);
+		if (r < 0)
+			continue;
 		r = remove_entry(p, number, name);
 		if (r == 0)
 			add_item(p, 0, number, name);
@@ -167,9 +186,11 @@ static int remove_one(void *arg, uint64_t number)
 
 static int visit(void *arg, uint64_t number)
 {
-	const struct purge *p = arg;
+	struct purge *p = arg;
 
-	return volume_rests(p->v) ? -EROFS : p->visit(arg, number);
+	if (volume_rests(p->v))
+		return -EROFS;
+	return atomic_load(&p->v->hurried) ? -ECANCELED : p->visit(p, number);
 }
 
 static int each(struct purge *p, int (*call)(void *arg, uint64_t object))
@@ -238,7 +259,7 @@ static int check(struct purge *p, struct scope_entry *s)
 	return 0;
 }
 
-/* Scopes that are locked now look for what they lost when they are opened. */
+/* All others look for what they lost, once they are open: they may have been locked when this looked for it. */
 static int store_without(struct volume *v, uint32_t scope, bool had_objects)
 {
 	LOCK_SCOPE(&v->descriptor_lock);
@@ -251,9 +272,7 @@ static int store_without(struct volume *v, uint32_t scope, bool had_objects)
 		if (next->scopes[i].number == scope)
 			continue;
 		next->scopes[kept] = next->scopes[i];
-		if (had_objects &&
-		    keys_access(v->keys, next->scopes[i].number, next->scopes[i].deks[0].version) != SCOPE_OPEN)
-			next->scopes[kept].look_for_lost = true;
+		next->scopes[kept].look_for_lost |= had_objects;
 		kept++;
 	}
 	next->scope_count = kept;
@@ -272,7 +291,11 @@ static int take_away(struct purge *p, const struct scope_entry *s, bool had_obje
 	gate_close(v);
 	r = keys_make_room(v->keys, v->d);
 	gate_open(v);
-	return r < 0 ? r : keeper_statuses_make(v);
+	if (r == 0)
+		r = keeper_statuses_make(v);
+	if (had_objects)
+		reencrypt_wake(v);
+	return r;
 }
 
 int volume_scope_purge(struct volume *v, uint32_t scope)
@@ -280,6 +303,7 @@ int volume_scope_purge(struct volume *v, uint32_t scope)
 	AUTO_FREE struct purge *p = calloc(1, sizeof(*p));
 	struct scope_entry s;
 	uint64_t found = 0, removed;
+	bool again = false; /* it may be that a purge was stopped when all was removed */
 	int r;
 
 	if (!p)
@@ -294,13 +318,15 @@ int volume_scope_purge(struct volume *v, uint32_t scope)
 	if (r == 0)
 		r = check(p, &s);
 	found = p->objects;
-	if (r == 0)
+	if (r == 0) {
+		again = s.disabled;
 		r = close_for_good(v, &s);
+	}
 	pthread_mutex_unlock(&v->key_lock);
 	if (r < 0)
 		return r;
 	/* Something may have been made in it just before it was closed: that was not to be lost. */
-	if (!found) {
+	if (!found && !again) {
 		r = each(p, count);
 		if (r == 0 && p->objects) {
 			keeper_set_purging(v, scope, false);
@@ -309,11 +335,11 @@ int volume_scope_purge(struct volume *v, uint32_t scope)
 		}
 	}
 	/* Without the lock: other scopes' keys are looked after meanwhile. */
-	if (r == 0 && found)
+	if (r == 0 && (found || again))
 		r = run_passes(p);
 	removed = p->objects;
 	if (r == 0)
-		r = take_away(p, &s, found);
+		r = take_away(p, &s, found || again);
 	if (r < 0) {
 		keeper_set_purging(v, scope, false);
 		log_error("scope %s was not purged whole: %s; give the command again", s.name, strerror(-r));

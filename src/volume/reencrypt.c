@@ -1,6 +1,7 @@
-/* Work on all objects of a scope, by a thread of its own, while everybody goes on working: rewriting it under a new DEK version. That there are older versions in the descriptor says
- * that it is not done, and the clear part of an object's header says which version it is under: nothing else need be remembered over
- * a stop. A version is given up when no object is under it and all that made it so is durable. */
+/* Work on all objects of a scope, by a thread of its own, while everybody goes on working: rewriting it under a new DEK version. That
+ * there are older versions in the descriptor says that it is not done, and the clear part of an object's header says which version
+ * it is under: nothing else need be remembered over a stop. A version is given up when no object is under it and all that made it
+ * so is durable. */
 #include <errno.h>
 #include <inttypes.h>
 #include <time.h>
@@ -12,6 +13,7 @@
 enum {
 	SYNC_BLOCKS = 4096, /* so much at most waits to be durable when somebody else syncs */
 	BEHIND_MS = 20,     /* pause while writing home does not keep up */
+	SLACK_US = 100000,  /* so much of the time that a piece took too long the next ones may make up for */
 };
 
 /* ---- the thread's waits ---- */
@@ -48,7 +50,7 @@ struct pass {
 	uint32_t scope, version; /* what all of it is to be under */
 	bool counting;
 	struct reencryption progress;
-	int64_t began;     /* milliseconds */
+	int64_t due;       /* microseconds: when the next piece may begin, where there is a limit */
 	uint64_t unsynced; /* blocks */
 };
 
@@ -75,11 +77,11 @@ static void count_one(struct pass *p, uint64_t number)
 	object_put(p->v, o);
 }
 
-/* What is on its way to another scope comes to its end there first. */
+/* What is on its way to another scope comes to its end there. */
 static int rewrite_piece(struct pass *p, uint64_t number, bool *ret_done, unsigned *ret_blocks)
 {
 	GATE_SCOPE(p->v);
-	struct rekey_target t;
+	struct rekey_target t = { p->scope, p->version };
 	struct prologue clear;
 	int r = object_peek(p->v, number, &clear);
 
@@ -88,9 +90,18 @@ static int rewrite_piece(struct pass *p, uint64_t number, bool *ret_done, unsign
 		return r;
 	if (keys_access(p->v->keys, p->scope, p->version) != SCOPE_OPEN || volume_rests(p->v))
 		return -ECANCELED;
-	t.scope = clear.scope;
-	t.dek_version = clear.scope == p->scope ? p->version : clear.dek_version;
-	return rekey_piece(p->v, number, &t, ret_done, ret_blocks);
+	return rekey_piece(p->v, number, &t, true, ret_done, ret_blocks);
+}
+
+/* The limit may have come, or another one, just now: what was done before does not count. */
+static void keep_to_rate(struct pass *p, unsigned blocks, uint32_t rate)
+{
+	uint64_t cost = (uint64_t)blocks * BLOCK_SIZE * 1000000 / ((uint64_t)rate << 20);
+	int64_t now = now_ms() * 1000, least = now - SLACK_US;
+
+	p->due = (p->due > least ? p->due : least) + (int64_t)cost;
+	if (p->due > now)
+		pause_until(p->v, p->due / 1000);
 }
 
 /* Others come first: the disk's time is theirs, and so is what was asked not to be taken. */
@@ -107,8 +118,7 @@ static int give_way(struct pass *p, unsigned blocks)
 	while (r == 0 && store_is_behind(p->v->store) && !is_stopped(p->v))
 		pause_until(p->v, now_ms() + BEHIND_MS);
 	if (r == 0 && s.reencrypt_rate)
-		pause_until(p->v, p->began + (int64_t)(p->progress.blocks_done * BLOCK_SIZE * 1000 /
-						       ((uint64_t)s.reencrypt_rate << 20)));
+		keep_to_rate(p, blocks, s.reencrypt_rate);
 	return r;
 }
 
@@ -150,7 +160,6 @@ static int visit(void *arg, uint64_t number)
 static int run_pass(struct pass *p, bool counting)
 {
 	p->counting = counting;
-	p->began = now_ms();
 	return store_each_object(p->v->store, 0, UINT64_MAX, visit, p);
 }
 
@@ -183,9 +192,17 @@ static int give_up_old(struct pass *p)
 	return r;
 }
 
+/* The descriptor has a new version before anything is sealed under it. Once it is what new objects get, nothing comes under an
+ * older one any more. */
+static bool is_in_force(const struct pass *p)
+{
+	GATE_SCOPE(p->v);
+	return keys_current_version(p->v->keys, p->scope) == p->version;
+}
+
 static int reencrypt(struct pass *p)
 {
-	int r = run_pass(p, true);
+	int r = is_in_force(p) ? run_pass(p, true) : -ECANCELED;
 
 	p->progress.running = true;
 	keeper_set_progress(p->v, p->scope, &p->progress);
@@ -252,21 +269,26 @@ struct search {
 	uint64_t lost;
 };
 
-static bool is_lost(const struct search *s, uint64_t number)
+/* -ECANCELED: the scope is locked; who is not looked at now is when it is opened. */
+static int is_lost(const struct search *s, uint64_t number)
 {
 	GATE_SCOPE(s->v);
 	struct prologue p;
 
-	return object_peek(s->v, number, &p) == 0 && p.scope == s->scope && lost_is_needed(s->v, number, NO_SCOPE);
+	if (keys_access(s->v->keys, s->scope, keys_current_version(s->v->keys, s->scope)) != SCOPE_OPEN)
+		return -ECANCELED;
+	return object_peek(s->v, number, &p) == 0 && prologue_needs(&p, s->scope) &&
+	       lost_is_needed(s->v, number, NO_SCOPE);
 }
 
 static int look_at_one(void *arg, uint64_t number)
 {
 	struct search *s = arg;
-	int r = is_stopped(s->v) ? -ECANCELED : 0;
+	int r = is_stopped(s->v) ? -ECANCELED : is_lost(s, number);
 
-	if (r < 0 || !is_lost(s, number))
+	if (r <= 0)
 		return r;
+	r = 0;
 	if (!s->lost)
 		r = lost_directory(s->v, &s->lost);
 	return r < 0 ? r : lost_rescue(s->v, number, s->lost, NO_SCOPE);
@@ -286,15 +308,12 @@ static bool find_search(struct volume *v, struct search *ret)
 	return false;
 }
 
-/* As long as its objects could be looked at all the time. */
 static int end_search(const struct search *s)
 {
 	LOCK_SCOPE(&s->v->key_lock);
 	struct scope_entry e;
 	int r = keeper_entry(s->v, s->scope, &e);
 
-	if (r == 0 && !keeper_status(s->v, s->scope).open)
-		r = -ECANCELED;
 	e.look_for_lost = false;
 	return r < 0 ? r : keeper_store(s->v, &e);
 }
@@ -447,8 +466,13 @@ int volume_reencrypt(struct volume *v, uint32_t scope, unsigned rate)
 {
 	LOCK_SCOPE(&v->key_lock);
 	struct asking a;
-	int r = asking_begin(v, scope, &a);
+	int r = 0;
 
+	if (volume_rests(v) || store_failed(v->store)) {
+		log_error("the volume is read-only: nothing in it can be rewritten");
+		return -EROFS;
+	}
+	r = asking_begin(v, scope, &a);
 	if (r < 0)
 		return r;
 	r = a.s.dek_count > 1 ? go_on(v, &a, rate) : begin(v, &a, rate);

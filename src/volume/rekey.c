@@ -72,7 +72,8 @@ int rekey_stage(struct change *ch, struct object *o, struct meta *m, const struc
 	return r;
 }
 
-int rekey_piece(struct volume *v, uint64_t number, const struct rekey_target *t, bool *ret_done, unsigned *ret_blocks)
+int rekey_piece(struct volume *v, uint64_t number, const struct rekey_target *t, bool within, bool *ret_done,
+		unsigned *ret_blocks)
 {
 	struct change ch;
 	struct object *o;
@@ -84,7 +85,7 @@ int rekey_piece(struct volume *v, uint64_t number, const struct rekey_target *t,
 	r = change_pin(&ch, number, &o);
 	if (r == 0)
 		r = change_object(&ch, o, &m);
-	*ret_done = r == 0 && rekey_is_done(m, t);
+	*ret_done = r == 0 && (rekey_is_done(m, t) || (within && !meta_is_moving(m) && m->scope != t->scope));
 	*ret_blocks = 0;
 	if (r == 0 && !*ret_done)
 		r = rekey_stage(&ch, o, m, t, ret_blocks);

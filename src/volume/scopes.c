@@ -129,6 +129,9 @@ static bool change_state(struct volume *v, const struct scope_status *to, struct
 		s->since = time(NULL);
 		s->changes++;
 	}
+	/* What an object of another scope needs of this one may have been all that was missing. */
+	for (size_t i = 0; changed && to->open && i < v->status_count; i++)
+		v->statuses[i].reencryption.failed = 0;
 	*ret = *e;
 	return changed;
 }

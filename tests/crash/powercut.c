@@ -3,27 +3,30 @@
  *
  *   powercut --coffer PROGRAM --library RECORDER --work DIR [--seed N] [--cuts N] [--model ordered|strict|subset]
  *            [--epochs N] [--ops N] [--writeback] [--create OPTION] [--cut N] [--trace FILE]
- *            [--keep DIR] [--whole-pages]
+ *            [--keep DIR] [--whole-pages] [--reencrypt]
  *
  * DIR/root is a file system of its own, in memory, and empty. Cuts and what they leave follow from the seed and the trace:
- * with --trace (kept by --keep) nothing is recorded, that trace is cut; --cut makes one cut alone.
+ * with --trace (kept by --keep) nothing is recorded, that trace is cut; --cut makes one cut alone. --reencrypt has the volume
+ * rewritten under a new key all the time while it is recorded.
  */
 #include "powercut.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 static const char *const model_names[DISK_MODELS] = { "ordered", "strict", "subset" };
 
 struct plan {
 	int epochs, ops;
-	bool writeback;
+	bool writeback, reencrypt;
 	uint64_t seed;
 	int trace_fd;
 	struct worker workers[WORKERS];
@@ -34,6 +37,22 @@ static void *run_worker(void *arg)
 	struct worker *w = arg;
 
 	worker_run(w, w->ops);
+	return NULL;
+}
+
+static atomic_bool enough;
+
+/* While one is under way, another one is none. */
+static void *keep_reencrypting(void *arg)
+{
+	struct setup *s = arg;
+	const char *argv[] = { s->coffer, "reencrypt", s->mnt, "--no-wait", NULL };
+	const struct timespec pause = { .tv_nsec = 10000000 };
+
+	while (!atomic_load(&enough)) {
+		(void)run_coffer(s, NULL, argv);
+		nanosleep(&pause, NULL);
+	}
 	return NULL;
 }
 
@@ -54,11 +73,14 @@ static bool make_dirs(struct setup *s, struct plan *p)
 	return good;
 }
 
-static bool work(struct plan *p, int epoch)
+static bool work(struct setup *s, struct plan *p, int epoch)
 {
-	pthread_t threads[WORKERS];
+	pthread_t threads[WORKERS], keys;
 	bool good = true;
 
+	atomic_store(&enough, false);
+	if (p->reencrypt && pthread_create(&keys, NULL, keep_reencrypting, s) != 0)
+		abort();
 	for (int i = 0; i < WORKERS; i++) {
 		p->workers[i].ops = p->ops / p->epochs + (epoch ? 0 : p->ops % p->epochs);
 		if (pthread_create(&threads[i], NULL, run_worker, &p->workers[i]) != 0)
@@ -69,6 +91,9 @@ static bool work(struct plan *p, int epoch)
 		good = good && !p->workers[i].failed;
 		worker_close(&p->workers[i]);
 	}
+	atomic_store(&enough, true);
+	if (p->reencrypt)
+		pthread_join(keys, NULL);
 	return good;
 }
 
@@ -82,7 +107,7 @@ static bool run_epoch(struct setup *s, struct plan *p, int epoch)
 		printf("it does not mount: exit code %d\n", code);
 		return false;
 	}
-	bool good = (epoch || make_dirs(s, p)) && work(p, epoch);
+	bool good = (epoch || make_dirs(s, p)) && work(s, p, epoch);
 
 	if (!p->writeback && epoch % 2 == 0) {
 		kill_daemon(s, daemon);
@@ -119,6 +144,12 @@ static bool record(struct setup *s, struct plan *p)
 		free(p->workers[i].buffer);
 	}
 	close(p->trace_fd);
+	if (good && p->reencrypt) {
+		int versions = count_in_log(s, "are given up");
+
+		printf("%d versions of the key were given up\n", versions);
+		good = versions >= p->epochs;
+	}
 	if (!good)
 		say_log(s);
 	return good;
@@ -136,21 +167,14 @@ static int model_number(const char *name)
 int main(int argc, char **argv)
 {
 	static const struct option options[] = {
-		{ "coffer", required_argument, NULL, 'c' },
-		{ "library", required_argument, NULL, 'l' },
-		{ "work", required_argument, NULL, 'w' },
-		{ "seed", required_argument, NULL, 's' },
-		{ "cuts", required_argument, NULL, 'n' },
-		{ "model", required_argument, NULL, 'm' },
-		{ "epochs", required_argument, NULL, 'e' },
-		{ "ops", required_argument, NULL, 'o' },
-		{ "writeback", no_argument, NULL, 'b' },
-		{ "create", required_argument, NULL, 'C' },
-		{ "cut", required_argument, NULL, 'k' },
-		{ "trace", required_argument, NULL, 't' },
-		{ "keep", required_argument, NULL, 'K' },
-		{ "whole-pages", no_argument, NULL, 'p' },
-		{ 0 },
+		{ "coffer", required_argument, NULL, 'c' }, { "library", required_argument, NULL, 'l' },
+		{ "work", required_argument, NULL, 'w' },   { "seed", required_argument, NULL, 's' },
+		{ "cuts", required_argument, NULL, 'n' },   { "model", required_argument, NULL, 'm' },
+		{ "epochs", required_argument, NULL, 'e' }, { "ops", required_argument, NULL, 'o' },
+		{ "writeback", no_argument, NULL, 'b' },    { "create", required_argument, NULL, 'C' },
+		{ "cut", required_argument, NULL, 'k' },    { "trace", required_argument, NULL, 't' },
+		{ "keep", required_argument, NULL, 'K' },   { "whole-pages", no_argument, NULL, 'p' },
+		{ "reencrypt", no_argument, NULL, 'r' },    { 0 },
 	};
 	static struct plan p = { .epochs = 4, .ops = 320, .seed = 1 };
 	struct setup s = { 0 };
@@ -198,6 +222,9 @@ int main(int argc, char **argv)
 			break;
 		case 'p':
 			c.whole_pages = true;
+			break;
+		case 'r':
+			p.reencrypt = true;
 			break;
 		case 'K':
 			c.keep = optarg;

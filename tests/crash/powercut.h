@@ -168,6 +168,7 @@ int wait_mounted(struct setup *s, pid_t daemon);
 int end_daemon(struct setup *s, pid_t daemon); /* unmounts; its exit code */
 void kill_daemon(struct setup *s, pid_t daemon);
 void say_log(const struct setup *s);
+int count_in_log(const struct setup *s, const char *what); /* lines of what the daemons said that hold it */
 int empty_dir(const char *path);
 int reset_trace(const char *path);
 

@@ -41,6 +41,8 @@ for seed in ${COFFER_SEEDS:-$seeds}; do
 	variant "$((seed + 4000))" "$((cuts / 2))" --model subset --writeback --create --infrastructure
 	# Without tags a new block that was torn before any sync cannot be told from a whole one.
 	variant "$((seed + 5000))" "$((cuts / 2))" --model strict --create --integrity=none --whole-pages
+	variant "$((seed + 6000))" "$cuts" --model strict --reencrypt
+	variant "$((seed + 7000))" "$((cuts / 2))" --model subset --reencrypt --create --infrastructure
 done
 say "$passed passed, $failed failed"
 [[ $failed -eq 0 ]]

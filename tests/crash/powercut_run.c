@@ -179,6 +179,19 @@ void say_log(const struct setup *s)
 		printf("no log\n");
 }
 
+int count_in_log(const struct setup *s, const char *what)
+{
+	FILE *log = fopen(s->log, "r");
+	char line[1024];
+	int count = 0;
+
+	while (log && fgets(line, sizeof(line), log))
+		count += strstr(line, what) != NULL;
+	if (log)
+		fclose(log);
+	return count;
+}
+
 static int remove_one(const char *path, const struct stat *st, int flag, struct FTW *at)
 {
 	(void)st;

@@ -1,9 +1,10 @@
 /*
  * sigkill --coffer PROGRAM --backing DIR --mnt DIR [--options OPTS] [--seed N] [--kills N] [--writeback] [--between CMD]
+ *         [--beside CMD]
  *
  * Serves an existing volume with a daemon of its own in the foreground, lets workers use it, kills the daemon after a
  * random time, mounts again without any repair and has the workers check; every so often also unmounts and has fsck
- * look. Without --coffer it works in a plain directory, where nothing can be lost (to try the test itself, with --between
+ * look. --beside runs a command again and again while the workers work, which may fail. Without --coffer it works in a plain directory, where nothing can be lost (to try the test itself, with --between
  * running a command that does damage).
  */
 #include "sigkill.h"
@@ -22,10 +23,10 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { WORKERS = 3, FSCK_EVERY = 10, MOUNT_SECONDS = 60 };
+enum { WORKERS = 3, FSCK_EVERY = 10, MOUNT_SECONDS = 60, BESIDE_SECONDS = 5 };
 
 struct options {
-	const char *coffer, *backing, *mnt, *options, *between;
+	const char *coffer, *backing, *mnt, *options, *between, *beside;
 	uint64_t seed;
 	long kills;
 	bool writeback;
@@ -134,6 +135,18 @@ static void *run_worker(void *worker)
 	return worker_run(worker) ? NULL : worker;
 }
 
+static volatile bool beside_was_run; /* in this life */
+
+static void *run_beside(void *command)
+{
+	while (!stopping) {
+		if (system(command) != 0)
+			sleep_ms(10);
+		beside_was_run = true;
+	}
+	return NULL;
+}
+
 static void *check_worker(void *worker)
 {
 	return worker_check(worker) ? NULL : worker;
@@ -171,17 +184,24 @@ static bool join_workers(pthread_t threads[WORKERS])
 /* One life of the daemon: ends with it dead and unmounted. */
 static bool live_once(const struct options *options, uint64_t *random, pid_t pid)
 {
-	pthread_t threads[WORKERS];
+	pthread_t threads[WORKERS], beside;
 	bool alive, good;
 
-	stopping = false;
+	stopping = beside_was_run = false;
 	start_workers(threads, run_worker);
+	if (options->beside && pthread_create(&beside, NULL, run_beside, (void *)(uintptr_t)options->beside) != 0)
+		abort();
 	*random = *random * 6364136223846793005U + 1442695040888963407U;
+	/* On a slow machine it would else hardly ever come to its end. */
+	for (int i = 0; options->beside && (*random >> 40) % 4 && !beside_was_run && i < BESIDE_SECONDS * 100; i++)
+		sleep_ms(10);
 	/* Most lives are short, so that also the time just after a mount is met. */
 	sleep_ms((long)((*random >> 33) % ((*random >> 60) % 4 ? 400 : 2000)));
 	stopping = true;
 	alive = kill_daemon(options, pid);
 	good = join_workers(threads);
+	if (options->beside)
+		pthread_join(beside, NULL);
 	for (int i = 0; i < WORKERS; i++) {
 		for (int j = 1; j < OBJECTS; j++) {
 			if (workers[i].world.objects[j].fd >= 0)
@@ -258,11 +278,11 @@ static bool run_all(const struct options *options)
 
 static bool parse(int argc, char **argv, struct options *options)
 {
-	static const struct option longs[] = {
-		{ "coffer", 1, NULL, 'c' },    { "backing", 1, NULL, 'b' }, { "mnt", 1, NULL, 'm' },
-		{ "options", 1, NULL, 'o' },   { "seed", 1, NULL, 's' },    { "kills", 1, NULL, 'k' },
-		{ "writeback", 0, NULL, 'w' }, { "between", 1, NULL, 'x' }, { 0 }
-	};
+	static const struct option longs[] = { { "coffer", 1, NULL, 'c' },    { "backing", 1, NULL, 'b' },
+					       { "mnt", 1, NULL, 'm' },       { "options", 1, NULL, 'o' },
+					       { "seed", 1, NULL, 's' },      { "kills", 1, NULL, 'k' },
+					       { "writeback", 0, NULL, 'w' }, { "between", 1, NULL, 'x' },
+					       { "beside", 1, NULL, 'y' },    { 0 } };
 
 	for (int option; (option = getopt_long(argc, argv, "", longs, NULL)) != -1;) {
 		switch (option) {
@@ -290,6 +310,9 @@ static bool parse(int argc, char **argv, struct options *options)
 		case 'x':
 			options->between = optarg;
 			break;
+		case 'y':
+			options->beside = optarg;
+			break;
 		default:
 			return false;
 		}
@@ -304,7 +327,7 @@ int main(int argc, char **argv)
 
 	if (!parse(argc, argv, &options)) {
 		fprintf(stderr, "usage: sigkill --coffer PROGRAM --backing DIR --mnt DIR [--options OPTS] [--seed N] "
-				"[--kills N] [--writeback] [--between CMD]\n");
+				"[--kills N] [--writeback] [--between CMD] [--beside CMD]\n");
 		return 2;
 	}
 	umask(0);

@@ -358,10 +358,12 @@ static int run_keys(const char *backing, const char *state)
 	const struct scope_entry *s = &d->scopes[0];
 
 	print_unwrapped("volume-key", s->key_uri, s->kek_version, state, &s->volume_key);
-	print_unwrapped("DEK", s->key_uri, s->kek_version, state, &s->deks[0].dek);
-	if (s->suite == SUITE_XTS_GCM)
-		print_unwrapped("infrastructure-DEK", "platform:infrastructure", s->infra_kek_version, state,
-				&s->deks[0].infra);
+	for (size_t i = 0; i < s->dek_count; i++) {
+		print_unwrapped("DEK", s->key_uri, s->kek_version, state, &s->deks[i].dek);
+		if (s->suite == SUITE_XTS_GCM)
+			print_unwrapped("infrastructure-DEK", "platform:infrastructure", s->infra_kek_version, state,
+					&s->deks[i].infra);
+	}
 	descriptor_free(d);
 	return 0;
 }

@@ -160,6 +160,12 @@ volume() { # VARIANT CREATE_OPTION...
 	sync -f "$mnt"
 	look_below "while mounted, synced"
 	core_of "$pid"
+	"$COFFER" reencrypt "$mnt" --rate 1 --no-wait >>"$log" 2>&1
+	"$leak" keys "$b" "$COFFER_STATE_DIR" >>"$keys"
+	look_below "while all is rewritten under a new key"
+	"$COFFER" reencrypt "$mnt" >>"$log" 2>&1
+	sync -f "$mnt"
+	look_below "rewritten under a new key"
 	"$leak" dump "$mnt/$folder" >"$TEST_TMP/control"
 	all_found "control of $variant" "$patterns" "$TEST_TMP/control"
 	for i in {1..10}; do

@@ -1,8 +1,12 @@
 /* A volume on a disk that fills up: what was accepted is there, removing works and gives the room back. */
 #include "volume_fixture.h"
 
+#include <linux/falloc.h>
 #include <sched.h>
 #include <sys/mount.h>
+
+#include <coffer/volume_keys.h>
+
 #undef BLOCK_SIZE /* <sys/mount.h> brings another one */
 
 TestSuite(full, .init = scratch_start, .fini = scratch_end, .timeout = 120);
@@ -89,4 +93,89 @@ Test(full, disk)
 	cr_assert_eq(volume_close(vol), 0);
 	close(backing);
 	umount2(in_scratch("small"), MNT_DETACH);
+}
+
+static void wait_for_version(uint32_t scope, uint32_t version)
+{
+	struct scope_view s = { 0 };
+
+	for (int i = 0; i < 6000 && (s.entry.dek_count != 1 || s.entry.deks[0].version != version); i++) {
+		usleep(10000);
+		cr_assert_eq(volume_scope(vol, scope, &s), 0);
+	}
+	cr_assert_eq(s.entry.dek_count, 1);
+	cr_assert_eq(s.entry.deks[0].version, version);
+}
+
+static void expect_bytes(uint64_t file, uint64_t from, size_t len, uint8_t byte)
+{
+	uint8_t *got = malloc(len + BLOCK_SIZE);
+	size_t i = 0;
+
+	cr_assert_eq(volume_read(vol, file, from, len, got), (ssize_t)len);
+	while (i < len && got[i] == byte)
+		i++;
+	cr_assert_eq(i, len);
+	free(got);
+}
+
+static void expect_space(uint64_t object, size_t least)
+{
+	struct stat st;
+	char path[64];
+
+	snprintf(path, sizeof(path), "objects/%03lx/%03lx", object >> 12, object & 0xfff);
+	cr_assert_eq(fstatat(backing, path, &st, 0), 0);
+	cr_assert_geq((size_t)st.st_blocks * 512, least);
+}
+
+/* Moving to other keys needs no room: what there is of it is rewritten in its place, and what was set aside stays so. */
+Test(full, moving_to_other_keys)
+{
+	enum { MIB = 1 << 20, KEPT = 2 };
+	static uint8_t data[MIB];
+	struct volume_options o = { .state_dir = in_scratch("state"), .sync_interval = 1 };
+	uint8_t key[KEY_SIZE] = { 7 };
+	char uri[2 * PATH_MAX];
+	unsigned n = 0;
+	int r;
+
+	if (!small_disk(in_scratch("small"), "size=24m"))
+		cr_skip_test("needs root, for a small file system");
+	put_file(in_scratch("key"), key, sizeof(key), 0600);
+	snprintf(uri, sizeof(uri), "file://%s", in_scratch("key"));
+	backing = open_dir_at(in_scratch("small"));
+	cr_assert_eq(volume_create(backing, SUITE_XTS_GMAC, uri, NULL, in_scratch("state")), 0);
+	cr_assert_eq(volume_open(backing, &o, &vol), 0);
+	cr_assert_eq(volume_scope_create(vol, "team", uri, SUITE_XTS_GCM, NULL), 0);
+	cr_assert_eq(volume_keeper_start(vol, &(struct kernel_cache){ 0 }), 0);
+
+	uint64_t kept = make(ROOT_OBJECT, "kept", S_IFREG | 0600), filler = make(ROOT_OBJECT, "f", S_IFREG | 0600);
+
+	cr_assert_eq(volume_fallocate(vol, kept, FALLOC_FL_KEEP_SIZE, 0, (KEPT + 1) * MIB, KEEP_IDS), 0);
+	memset(data, 'k', sizeof(data));
+	cr_assert_eq(volume_write(vol, kept, 0, MIB, data, KEEP_IDS), 0);
+	memset(data, 'f', sizeof(data));
+	while ((r = volume_write(vol, filler, (uint64_t)n * MIB, MIB, data, KEEP_IDS)) == 0)
+		cr_assert_lt(++n, 24);
+	cr_assert_eq(r, -ENOSPC);
+	cr_assert_gt(n, 4);
+
+	r = volume_reencrypt(vol, 0, 0);
+	cr_assert_eq(r, 0, "%s", strerror(-r));
+	wait_for_version(0, 2);
+	cr_assert_eq(volume_scope_assign(vol, kept, 1, false), 0);
+	cr_assert_eq(volume_scope_assign(vol, filler, 1, false), 0);
+	expect_bytes(kept, 0, MIB, 'k');
+	for (unsigned i = 0; i < n; i++)
+		expect_bytes(filler, (uint64_t)i * MIB, MIB, 'f');
+	expect_space(kept, (KEPT + 1) * MIB);
+	volume_keeper_stop(vol);
+	cr_assert_eq(volume_close(vol), 0);
+	cr_assert_eq(volume_open(backing, &o, &vol), 0);
+	expect_bytes(kept, 0, MIB, 'k');
+	expect_space(kept, (KEPT + 1) * MIB);
+	expect_bytes(filler, (uint64_t)(n - 1) * MIB, MIB, 'f');
+	expect_sound(0);
+	close_volume();
 }

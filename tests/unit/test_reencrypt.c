@@ -358,10 +358,10 @@ Test(reencrypt, what_is_on_its_way_elsewhere_comes_through)
 		cr_assert_eq(volume_scope_assign(vol, files[i], 0, false), 0);
 	t.scope = TEAM;
 	for (unsigned i = 0; i < 3; i++)
-		cr_assert_eq(rekey_piece(vol, files[i], &t, &done, &blocks), 0);
+		cr_assert_eq(rekey_piece(vol, files[i], &t, false, &done, &blocks), 0);
 	t.scope = 0;
 	for (unsigned i = 3; i < 6; i++)
-		cr_assert_eq(rekey_piece(vol, files[i], &t, &done, &blocks), 0);
+		cr_assert_eq(rekey_piece(vol, files[i], &t, false, &done, &blocks), 0);
 	for (unsigned i = 0; i < 6; i++)
 		cr_assert_neq(prologue(files[i]).old_dek_version, 0);
 	go_on();
@@ -419,5 +419,128 @@ Test(reencrypt, does_not_take_more_than_it_may)
 	wait_until(team_is_through);
 	clock_gettime(CLOCK_MONOTONIC, &after);
 	cr_assert_geq(after.tv_sec - before.tv_sec, 2);
+	expect_content(0);
+}
+
+/* A limit that comes late does not count what was done without it. */
+Test(reencrypt, another_rate_counts_from_now_on)
+{
+	go_on();
+	cr_assert_eq(volume_reencrypt(vol, TEAM, 64), 0);
+	for (int i = 0; i < 6000 && view(TEAM).reencryption.blocks_done < FILES * FILE_SIZE / BLOCK_SIZE / 2; i++)
+		usleep(1000);
+	cr_assert_eq(view(TEAM).entry.dek_count, 2);
+	cr_assert_eq(volume_reencrypt(vol, TEAM, 1), 0);
+	cr_assert_eq(view(TEAM).entry.reencrypt_rate, 1);
+	usleep(800000); /* at least one piece under the limit */
+	cr_assert_eq(volume_reencrypt(vol, TEAM, 0), 0);
+	for (int i = 0; i < 300 && !team_is_through(); i++)
+		usleep(10000);
+	cr_assert(team_is_through(), "what was done before the limit is paid for");
+	expect_content(0);
+}
+
+Test(reencrypt, a_read_only_mount_says_so)
+{
+	go_on();
+	cr_assert_eq(volume_reencrypt(vol, TEAM, 1), 0);
+	volume_keeper_stop(vol);
+	close_volume();
+	cr_assert_eq(try_open(true), 0);
+	cr_assert_eq(volume_reencrypt(vol, TEAM, 1), -EROFS, "nobody would do it");
+	cr_assert_eq(volume_reencrypt(vol, 0, 0), -EROFS);
+	cr_assert_eq(volume_scope_assign(vol, files[3], 0, false), -EROFS);
+	for (unsigned i = 0; i < FILES; i++)
+		expect_filled(files[i], i);
+}
+
+static bool default_rests(void)
+{
+	return view(0).reencryption.failed && !view(0).reencryption.running;
+}
+
+/* An object between two scopes, the other one of which is locked, comes last. */
+Test(reencrypt, goes_on_when_the_other_scope_is_unlocked)
+{
+	struct rekey_target t = { TEAM, 1 };
+	uint64_t f = make(ROOT_OBJECT, "between", S_IFREG | 0600);
+	unsigned blocks;
+	bool done;
+
+	fill(f, 9);
+	cr_assert_eq(volume_write(vol, f, 4 << 20, 1, "x", KILL_IDS), 0);
+	cr_assert_eq(rekey_piece(vol, f, &t, false, &done, &blocks), 0);
+	cr_assert_eq(prologue(f).old_dek_version, 1);
+	cr_assert_eq(volume_key_lock(vol, TEAM), 0);
+	go_on();
+	cr_assert_eq(volume_reencrypt(vol, 0, 0), 0);
+	wait_until(default_rests);
+	cr_assert_eq(view(0).entry.dek_count, 2);
+	cr_assert_eq(view(0).reencryption.failed, 1);
+	cr_assert_eq(volume_key_unlock(vol, TEAM), 0);
+	wait_until(default_is_through);
+	cr_assert_eq(prologue(f).scope, TEAM);
+	cr_assert_eq(prologue(f).old_dek_version, 0);
+	truncate_to(f, FILE_SIZE);
+	expect_filled(f, 9);
+	expect_content(0);
+}
+
+/* The descriptor has the new version a moment before the volume has its key: what is made in it then must not be missed. */
+Test(reencrypt, waits_until_the_new_key_is_in_force)
+{
+	uint8_t key[KEY_SIZE] = { 78 };
+	struct opened_source *source;
+	struct opened_scope *o = NULL;
+	char uri[2 * PATH_MAX];
+	struct scope_entry s;
+	uint64_t f;
+
+	put_file(in_scratch("empty"), key, sizeof(key), 0600);
+	snprintf(uri, sizeof(uri), "file://%s", in_scratch("empty"));
+	cr_assert_eq(volume_scope_create(vol, "empty", uri, SUITE_XTS_GMAC, NULL), 0);
+	go_on();
+	f = make(ROOT_OBJECT, "f", S_IFREG | 0600);
+	fill(f, 5);
+
+	pthread_mutex_lock(&vol->key_lock);
+	cr_assert_eq(keeper_entry(vol, 2, &s), 0);
+	source = keys_source(vol->keys, 2);
+	cr_assert_eq(keys_new_dek(vol->keys, source, &vol->d->recovery, &s, &o), 0);
+	opened_source_free(source);
+	cr_assert_eq(keeper_store(vol, &s), 0);
+	reencrypt_wake(vol);
+	usleep(300000);
+	cr_assert_eq(volume_scope_assign(vol, f, 2, false), 0);
+	cr_assert_eq(prologue(f).dek_version, 1);
+	gate_close(vol);
+	cr_assert_eq(keys_make_room(vol->keys, vol->d), 0);
+	keys_take_deks(vol->keys, &o);
+	gate_open(vol);
+	pthread_mutex_unlock(&vol->key_lock);
+	usleep(300000);
+	expect_filled(f, 5);
+
+	cr_assert_eq(volume_reencrypt(vol, 2, 0), 0);
+	for (int i = 0; i < 1000 && view(2).entry.dek_count > 1; i++)
+		usleep(10000);
+	cr_assert_eq(view(2).entry.dek_count, 1);
+	expect_filled(f, 5);
+	cr_assert_eq(prologue(f).dek_version, 2);
+	expect_sound(0);
+}
+
+/* What was put elsewhere since it was looked at stays there. */
+Test(reencrypt, does_not_bring_back_what_was_assigned_elsewhere)
+{
+	struct rekey_target t = { TEAM, 1 };
+	unsigned blocks;
+	bool done;
+
+	cr_assert_eq(volume_scope_assign(vol, files[2], 0, false), 0);
+	cr_assert_eq(rekey_piece(vol, files[2], &t, true, &done, &blocks), 0);
+	cr_assert(done);
+	cr_assert_eq(prologue(files[2]).scope, 0);
+	cr_assert_eq(prologue(files[2]).old_dek_version, 0);
 	expect_content(0);
 }

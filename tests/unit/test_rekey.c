@@ -97,7 +97,7 @@ static bool step(uint64_t object, uint32_t scope)
 	unsigned blocks;
 	bool done;
 
-	cr_assert_eq(rekey_piece(vol, object, &t, &done, &blocks), 0);
+	cr_assert_eq(rekey_piece(vol, object, &t, false, &done, &blocks), 0);
 	return !done;
 }
 
@@ -257,11 +257,13 @@ Test(rekey, a_sparse_file_is_whole_at_every_step)
 /* A map page goes with the first block that it covers, also where no tag page near that block is there. */
 Test(rekey, map_pages_that_begin_in_a_hole)
 {
-	static const uint64_t ways[][4] = {
+	const uint64_t last = vol->max_size / BLOCK_SIZE - 1;
+	const uint64_t ways[][4] = {
 		{ 0, 32 + 126ULL * 3000, 0, 0 },
 		{ 32 + 126ULL * MAP_FANOUT - 1, 32 + 126ULL * (MAP_FANOUT + 7), 0, 0 },
 		{ 0, 32 + 126ULL * MAP_FANOUT - 3, 32 + 126ULL * (2 * MAP_FANOUT + 5), 32 + 126ULL * MAP_FANOUT * 400 },
 		{ 32 + 126ULL * MAP_FANOUT * 400, 32 + 126ULL * MAP_FANOUT * 400 + 126ULL * 9, 0, 0 },
+		{ 3, last - 300, last - 1, last },
 	};
 
 	for (unsigned w = 0; w < sizeof(ways) / sizeof(*ways); w++) {
@@ -505,4 +507,139 @@ Test(rekey, a_directory_denies_other_scopes)
 	cr_assert_eq(volume_scope_assign(vol, deep, 1, false), 0);
 	cr_assert_eq(volume_rename(vol, ROOT_OBJECT, "z", deep, "z", 0), 0);
 	expect_sound(0);
+}
+
+/* ---- states of before beside those of after ---- */
+
+enum { SWAP_BLOCKS = 512, SWAP_PAGES = 640 };
+struct below {
+	uint8_t header[BLOCK_SIZE], pages[SWAP_PAGES * BLOCK_SIZE];
+};
+
+static void file_below(uint64_t object, bool write, struct below *b)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "objects/%03lx/headers", object >> 12);
+	int headers = openat(backing, path, O_RDWR);
+	off_t at = (off_t)(object & 4095) * BLOCK_SIZE;
+
+	snprintf(path, sizeof(path), "objects/%03lx/%03lx", object >> 12, object & 4095);
+	int file = openat(backing, path, O_RDWR);
+
+	cr_assert(headers >= 0 && file >= 0);
+	if (write) {
+		cr_assert_eq(pwrite(headers, b->header, BLOCK_SIZE, at), BLOCK_SIZE);
+		cr_assert_eq(pwrite(file, b->pages, sizeof(b->pages), 0), (ssize_t)sizeof(b->pages));
+	} else {
+		memset(b, 0, sizeof(*b));
+		cr_assert_eq(pread(headers, b->header, BLOCK_SIZE, at), BLOCK_SIZE);
+		cr_assert_gt(pread(file, b->pages, sizeof(b->pages), 0), (ssize_t)SWAP_BLOCKS * BLOCK_SIZE);
+	}
+	close(headers);
+	close(file);
+}
+
+/* Each block of `mixed` is the truth of either state, or an error; *ret: how many are of the first, of the second, errors. */
+static void read_mixed(uint64_t f, struct below *mixed, unsigned ret[static 3])
+{
+	uint8_t block[2 * BLOCK_SIZE];
+
+	close_volume();
+	file_below(f, true, mixed);
+	open_volume();
+	memset(ret, 0, 3 * sizeof(*ret));
+	for (uint64_t i = 0; i < SWAP_BLOCKS; i++) {
+		ssize_t n = volume_read(vol, f, i * BLOCK_SIZE, BLOCK_SIZE, block);
+		bool first = n == BLOCK_SIZE, second = first;
+
+		for (size_t j = 0; n == BLOCK_SIZE && j < BLOCK_SIZE; j++) {
+			first = first && block[j] == byte_at(1, i * BLOCK_SIZE + j);
+			second = second && block[j] == byte_at(2, i * BLOCK_SIZE + j);
+		}
+		cr_assert(first || second || n == -EIO, "block %lu reads as what it never was: %zd", i, n);
+		ret[n == -EIO ? 2 : !first]++;
+	}
+}
+
+/* What an older state of the whole object is, and nothing else, may be taken for true; whatever is put together of two is an error
+ * where it does not fit. */
+Test(rekey, older_pages_beside_newer_ones)
+{
+	static struct below before, after, mixed;
+	uint64_t f = make(ROOT_OBJECT, "f", S_IFREG | 0644);
+	unsigned got[3];
+
+	fill(f, 1, 0, SWAP_BLOCKS * BLOCK_SIZE);
+	close_volume();
+	file_below(f, false, &before);
+	open_volume();
+	cr_assert(step(f, 1));
+	uint64_t border = prologue(f).moved;
+
+	cr_assert_eq(border, 128);
+	fill(f, 2, 0, 10 * BLOCK_SIZE);
+	fill(f, 2, 500 * BLOCK_SIZE, 10 * BLOCK_SIZE);
+	close_volume();
+	file_below(f, false, &after);
+	open_volume();
+
+	read_mixed(f, &after, got);
+	cr_assert(got[0] == SWAP_BLOCKS - 20 && got[1] == 20 && got[2] == 0);
+	read_mixed(f, &before, got); /* an older state, whole */
+	cr_assert(got[0] == SWAP_BLOCKS && got[2] == 0);
+
+	/* The header of before: what was moved is not under the keys that it says. What was written behind the border reads as
+	 * ever: its tag page is as authentic as any state of it. */
+	mixed = after;
+	memcpy(mixed.header, before.header, BLOCK_SIZE);
+	read_mixed(f, &mixed, got);
+	cr_assert(got[1] == 10 && got[2] == HEADER_TAGS + GROUP_BLOCKS, "%u errors", got[2]);
+
+	mixed = before; /* and the other way round */
+	memcpy(mixed.header, after.header, BLOCK_SIZE);
+	read_mixed(f, &mixed, got);
+	cr_assert(got[1] == 0 && got[2] == HEADER_TAGS + GROUP_BLOCKS, "%u errors", got[2]);
+
+	mixed = after; /* single pages: an old block under the new key's tag, an old tag page, an old block that was written since */
+	memcpy(mixed.pages + geometry_page(20) * BLOCK_SIZE, before.pages + geometry_page(20) * BLOCK_SIZE, BLOCK_SIZE);
+	memcpy(mixed.pages + geometry_page(505) * BLOCK_SIZE, before.pages + geometry_page(505) * BLOCK_SIZE,
+	       BLOCK_SIZE);
+	read_mixed(f, &mixed, got);
+	cr_assert(got[1] == 19 && got[2] == 2, "%u errors", got[2]);
+	memcpy(mixed.pages + geometry_meta_page(1, 0) * BLOCK_SIZE,
+	       before.pages + geometry_meta_page(1, 0) * BLOCK_SIZE, BLOCK_SIZE);
+	read_mixed(f, &mixed, got);
+	cr_assert(got[2] == 2 + GROUP_BLOCKS, "%u errors", got[2]);
+
+	mixed = after; /* parts swapped: what is under the new keys where the old ones are due, and the reverse */
+	memcpy(mixed.pages + geometry_page(300) * BLOCK_SIZE, after.pages + geometry_page(15) * BLOCK_SIZE, BLOCK_SIZE);
+	memcpy(mixed.pages + geometry_page(15) * BLOCK_SIZE, after.pages + geometry_page(300) * BLOCK_SIZE, BLOCK_SIZE);
+	memcpy(mixed.pages + geometry_meta_page(1, 0) * BLOCK_SIZE, after.pages + geometry_meta_page(1, 2) * BLOCK_SIZE,
+	       BLOCK_SIZE);
+	read_mixed(f, &mixed, got);
+	cr_assert(got[2] == 2 + GROUP_BLOCKS, "%u errors", got[2]);
+
+	read_mixed(f, &after, got);
+	while (step(f, 1))
+		;
+	expect_filled(f, 2, 500 * BLOCK_SIZE, 10 * BLOCK_SIZE);
+	expect_sound(0);
+}
+
+/* Nobody waits for a large file to come to its end when the volume is closed. */
+Test(rekey, ends_early_when_the_volume_is_to_be_closed)
+{
+	uint64_t f = make(ROOT_OBJECT, "f", S_IFREG | 0644);
+
+	fill(f, 2, 0, LARGE);
+	cr_assert(step(f, 1));
+	volume_hurry(vol);
+	cr_assert_eq(volume_scope_assign(vol, f, 1, false), -ECANCELED);
+	cr_assert_eq(prologue(f).old_dek_version, 1);
+	reopen_volume();
+	expect_filled(f, 2, 0, LARGE);
+	cr_assert_eq(volume_scope_assign(vol, f, 1, false), 0);
+	expect_keys(f, 1, 1);
+	expect_filled(f, 2, 0, LARGE);
 }
