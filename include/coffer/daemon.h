@@ -68,6 +68,7 @@ struct mount_request {
 	const struct config *config;
 	struct mount_options options; /* not for a remount */
 	bool foreground;
+	bool mounted_will_do; /* the same source on the same mount point, by another daemon: automounters may ask twice at a time */
 };
 /* Call first in main: remembers where the arguments lie, so that a process that does not serve can be named in the list. */
 void process_title_start(int argc, char **argv);

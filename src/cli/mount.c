@@ -131,7 +131,7 @@ int command_mount_helper(int argc, char **argv)
 		.command = "mount"
 	}; /* settings come from the environment, or from where they are by default */
 	bool check_only = false, verbose = false;
-	struct mounting m = { 0 };
+	struct mounting m = { .request.mounted_will_do = true };
 	const char *lists[LISTS_MAX];
 	size_t count = 0;
 	enum exit_code code;

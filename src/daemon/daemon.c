@@ -328,7 +328,11 @@ static void prepare_resources(void)
 static enum exit_code run(struct daemon *d)
 {
 	const struct mount_options *o = &d->request->options;
-	struct opening opening = { .request = d->request, .requester = &d->requester, .backing = d->backing };
+	struct opening opening = { .request = d->request,
+				   .requester = &d->requester,
+				   .backing = d->backing,
+				   .mountpoint = d->mountpoint,
+				   .source = d->source };
 	enum exit_code code = EXIT_OTHER;
 	sigset_t set;
 	int r;
@@ -376,9 +380,9 @@ static enum exit_code run(struct daemon *d)
 	key_set_opener(helper_open_key, &d->helper);
 	opening.backing_fd = d->backing_fd;
 	code = open_volume(&opening, &d->volume);
-	if (code == EXIT_DONE)
+	if (code == EXIT_DONE && d->volume)
 		code = start_session(d);
-	if (code == EXIT_DONE)
+	if (code == EXIT_DONE && d->volume)
 		code = serve(d);
 out:
 	code = stop(d, code);

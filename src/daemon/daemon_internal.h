@@ -32,8 +32,10 @@ struct opening {
 	const struct audit_requester *requester;
 	const char *backing; /* absolute */
 	int backing_fd;
+	const char *mountpoint, *source; /* absolute; as the mount table is to show it */
 };
-/* Confines the process, and opens the volume; waits for a daemon that is about to end. Errors have been logged. */
+/* Confines the process, and opens the volume; waits for a daemon that is about to end. Errors have been logged. EXIT_DONE without a
+ * volume: another daemon has mounted it there, which will do. */
 enum exit_code open_volume(const struct opening *p, struct volume **ret);
 
 /* Until the kernel has nothing more to write, as far as one can see that from here; or until `ended` (NULL: nothing) is set. */

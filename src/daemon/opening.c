@@ -38,6 +38,14 @@ static int read_recovery_key(struct secret **ret)
 	return 0;
 }
 
+static bool is_mounted_there(const struct opening *p)
+{
+	struct mount_entry e;
+
+	return mounts_at(p->mountpoint, &e) == 0 && mount_is_coffer(&e) && strcmp(e.source, p->source) == 0 &&
+	       mount_answers(p->mountpoint) == 0;
+}
+
 /* A daemon whose mount is gone may still be writing its last state: then the volume is free in a moment. */
 static int open_when_free(const struct opening *p, const struct volume_options *o, struct volume **ret)
 {
@@ -50,6 +58,8 @@ static int open_when_free(const struct opening *p, const struct volume_options *
 		r = volume_open(p->backing_fd, o, ret);
 		if (r != -EBUSY)
 			return r;
+		if (p->request->mounted_will_do && is_mounted_there(p))
+			return -EALREADY;
 		if (control_connect(o->state_dir, p->backing, &fd) == 0 &&
 		    ++answers > SERVING_SECONDS * 1000 / RETRY_MS)
 			break;
@@ -97,5 +107,8 @@ enum exit_code open_volume(const struct opening *p, struct volume **ret)
 	if (p->request->options.recovery && read_recovery_key(&recovery) < 0)
 		return EXIT_WRONG_KEY;
 	o.recovery = recovery ? &recovery : NULL;
-	return exit_code_of(open_when_free(p, &o, ret));
+	r = open_when_free(p, &o, ret);
+	if (r == -EALREADY)
+		log_notice("%s is mounted on %s already", p->source, p->mountpoint);
+	return r == -EALREADY ? EXIT_DONE : exit_code_of(r);
 }

@@ -121,6 +121,20 @@ for options in rw ro; do
 	"$COFFER" status "$b" | grep -qF "mounted on      $m" || fail "the daemon's socket is gone"
 	"$COFFER" umount "$m"
 done
+# Two for the same place, at the same time or one after the other, as automounters do: both have what they want.
+for ((i = 0; i < 5; i++)); do
+	mount -t coffer "$b" "$m" 2>>"$TEST_TMP/out" &
+	mount -t coffer "$b" "$m" || fail "the second of two mounts at once failed: $(cat "$TEST_TMP/out")"
+	wait $! || fail "the first of two mounts at once failed: $(cat "$TEST_TMP/out")"
+	expect 1 "$(count_mounts)" "mounts by two at once"
+	"$COFFER" umount "$m"
+done
+mount -t coffer "$b" "$m"
+code 0 mount -t coffer "$b" "$m"
+says "mounted on $m already"
+expect 1 "$(count_mounts)" "mounts after a second mount on the same place"
+code 6 "$COFFER" mount "$b" "$m"
+"$COFFER" umount "$m"
 # The daemon is still writing when umount(8) comes back; the next mount waits for it.
 for ((i = 0; i < 5; i++)); do
 	mount -t coffer "$b" "$m"
