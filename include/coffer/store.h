@@ -41,6 +41,8 @@ void store_forget_log(struct store *s);
  * derived from the log, which still stands. */
 int store_replay(struct store *s, const struct kdf *structure, const uint8_t *salt, size_t salt_size,
 		 uint64_t *ret_chunks);
+/* After store_replay: the highest number of an object in the log; 0: there is none. */
+uint64_t store_last_object(const struct store *s);
 /* After store_replay: data pages that went home directly and were not synced when the epoch ended, for the caller to verify. */
 typedef int unsynced_page(void *arg, uint64_t object, uint64_t page);
 int store_each_unsynced(struct store *s, unsynced_page *call, void *arg);
@@ -58,6 +60,11 @@ int store_deactivate(struct store *s);
 int store_empty_log(struct store *s);
 /* Called by the background thread after each interval, without locks. Set before store_activate. */
 void store_on_interval(struct store *s, void (*call)(void *arg), void *arg);
+
+/* Writes everything home, durably; then the log says nothing but which objects have no name, and until store_thaw nothing below
+ * changes: store_begin says -EBUSY. The caller keeps those away who should wait instead. -ENOSPC, -EIO: not frozen. */
+int store_freeze(struct store *s);
+void store_thaw(struct store *s);
 
 /* ---- transactions ---- */
 /* What a transaction needs besides room in the log. */
@@ -77,7 +84,7 @@ struct txn {
 	bool writes_home; /* store_write_home was called */
 };
 /* Reserves room in the log for `payload` bytes (pages and frames together); waits for a checkpoint if need be, or says -EAGAIN
- * to the background thread, which makes them. */
+ * to the background thread, which makes them. -EBUSY: frozen. */
 int store_begin(struct store *s, struct txn *t, size_t payload, enum room room);
 /* Gives up the space that is kept for such a time. False: there was none. */
 bool store_give_reserve(struct store *s);

@@ -72,6 +72,14 @@ int volume_close(struct volume *v);
  * until it ends. What the kernel had taken and not yet written is still stored. -EROFS (logged): ended, but opened read-only. */
 int volume_set_read_only(struct volume *v, bool read_only);
 
+/* Everything home, durably, and nothing below changes until volume_thaw, but for the descriptor and the audit trail where keys are
+ * changed. Changes fail with -EBUSY: `hold` has them kept back from then on, and returns once none is under way; it is called while
+ * no scope is being locked. -ENOSPC, -EIO: not frozen. */
+int volume_freeze(struct volume *v, void (*hold)(void *arg), void *arg);
+void volume_thaw(struct volume *v);
+/* Has the kernel write all that it holds. Never called by a thread that answers its requests, nor while the volume is frozen. */
+void volume_flush_kernel(struct volume *v);
+
 /* ---- names ---- */
 int volume_lookup(struct volume *v, uint64_t parent, const char *name, struct attr *ret); /* "." and ".." too */
 int volume_make(struct volume *v, const struct caller *c, uint64_t parent, const char *name, mode_t mode, dev_t rdev,

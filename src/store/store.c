@@ -219,6 +219,7 @@ int store_activate(struct store *s, const struct kdf *structure, const uint8_t *
 	s->interval = sync_interval;
 	pthread_mutex_lock(&s->log_lock);
 	r = start_generation(s, 0);
+	s->first_seq = s->current->last_seq;
 	pthread_mutex_unlock(&s->log_lock);
 	return r < 0 ? r : keeper_start(s);
 }
@@ -254,6 +255,7 @@ int store_rotate(struct store *s)
 	int r = start_generation(s, old->last_seq);
 
 	s->first_seq = next->last_seq;
+	s->dirty_since = 0;
 	if (r < 0)
 		store_fail(s, "starting a segment of the log", r);
 	return r;
@@ -284,6 +286,16 @@ int store_deactivate(struct store *s)
 int store_empty_log(struct store *s)
 {
 	return log_shrink(&s->log);
+}
+
+uint64_t store_last_object(const struct store *s)
+{
+	size_t pos = 0;
+	uint64_t number, last = 0;
+
+	while (map_next(&s->current->objects, &pos, &number))
+		last = number > last ? number : last;
+	return last;
 }
 
 void store_on_interval(struct store *s, void (*call)(void *arg), void *arg)

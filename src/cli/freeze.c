@@ -1,0 +1,76 @@
+/* coffer freeze, coffer thaw: everything home and quiet, for a snapshot or a copy of the backing directory. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+
+#include "commands.h"
+
+enum { FREEZE_SECONDS = 60 };
+
+static bool take_seconds(const char *text, long *ret)
+{
+	char *end;
+
+	*ret = strtol(text, &end, 10);
+	if (end != text && !*end && *ret > 0 && *ret <= FREEZE_MAX)
+		return true;
+	log_error("--for is a number of seconds, up to %d, not '%s'", FREEZE_MAX, text);
+	return false;
+}
+
+/* What programs wrote is the kernel's until it is sent to the daemon. */
+static enum exit_code send_written(const char *path)
+{
+	AUTO_CLOSE int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (fd >= 0 && syncfs(fd) == 0)
+		return EXIT_DONE;
+	log_error("%s: %s", path, strerror(errno));
+	return EXIT_OTHER;
+}
+
+static enum exit_code find_mounted(const char *path, struct target *ret)
+{
+	enum exit_code code = find_target(path, ret);
+
+	if (code != EXIT_DONE || ret->mountpoint[0])
+		return code;
+	log_error("%s: no volume is mounted there", path);
+	return EXIT_NOT_MOUNTED;
+}
+
+enum exit_code command_freeze(int argc, char **argv)
+{
+	struct arguments a = { .command = "freeze" };
+	long seconds = FREEZE_SECONDS;
+	enum exit_code code;
+	struct config c;
+	struct target t;
+	int option;
+
+	while (take_option(&a, argc, argv, &option))
+		if (!take_seconds(optarg, &seconds))
+			return EXIT_USAGE;
+	if (!take_arguments(&a, argc, 1, 1, &c, &code))
+		return code;
+	code = find_mounted(argv[optind], &t);
+	if (code == EXIT_DONE)
+		code = send_written(t.mountpoint);
+	if (code != EXIT_DONE)
+		return code;
+	return ask_daemon(&c, argv[optind], json_pack("{s:s, s:I}", "verb", "freeze", "seconds", (json_int_t)seconds),
+			  NULL, NULL);
+}
+
+enum exit_code command_thaw(int argc, char **argv)
+{
+	struct arguments a = { .command = "thaw" };
+	enum exit_code code;
+	struct config c;
+	int option;
+
+	(void)take_option(&a, argc, argv, &option); /* it has none of its own */
+	if (!take_arguments(&a, argc, 1, 1, &c, &code))
+		return code;
+	return ask_daemon(&c, argv[optind], json_pack("{s:s}", "verb", "thaw"), NULL, NULL);
+}
