@@ -41,8 +41,6 @@ void store_forget_log(struct store *s);
  * derived from the log, which still stands. */
 int store_replay(struct store *s, const struct kdf *structure, const uint8_t *salt, size_t salt_size,
 		 uint64_t *ret_chunks);
-/* After store_replay: the highest number of an object in the log; 0: there is none. */
-uint64_t store_last_object(const struct store *s);
 /* After store_replay: data pages that went home directly and were not synced when the epoch ended, for the caller to verify. */
 typedef int unsynced_page(void *arg, uint64_t object, uint64_t page);
 int store_each_unsynced(struct store *s, unsynced_page *call, void *arg);

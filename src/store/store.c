@@ -288,16 +288,6 @@ int store_empty_log(struct store *s)
 	return log_shrink(&s->log);
 }
 
-uint64_t store_last_object(const struct store *s)
-{
-	size_t pos = 0;
-	uint64_t number, last = 0;
-
-	while (map_next(&s->current->objects, &pos, &number))
-		last = number > last ? number : last;
-	return last;
-}
-
 void store_on_interval(struct store *s, void (*call)(void *arg), void *arg)
 {
 	s->on_interval = call;
