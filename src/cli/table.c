@@ -165,6 +165,16 @@ const struct command commands[] = {
 		{ { OPTION_DATA, "data", NULL, "read and check every block, too" } },
 	},
 	{
+		"import",
+		"copy a tree in, with everything, and read it back",
+		"SRC MNT/... [--across-mounts]",
+		"What is in SRC is then in the directory MNT/..., which is made; or the file SRC\n"
+		"is in it. Run again, it goes on where it was interrupted. Exit code 15: what is\n"
+		"listed as not taken is missing.\n",
+		command_import,
+		{ { OPTION_ACROSS_MOUNTS, "across-mounts", NULL, "also what is mounted below SRC" } },
+	},
+	{
 		"freeze",
 		"bring everything home and keep changes waiting, for a copy",
 		"MNT [--for SECONDS]",
