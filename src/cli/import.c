@@ -190,35 +190,44 @@ static void note_interrupt(int sig)
 	import_interrupted = 1;
 }
 
-static bool is_on_volume(const char *path)
+/* `there` is the destination, or the directory that it is to be made in. */
+static enum exit_code check_destination(struct import *i, const char *there, const char *whole,
+					const struct statx *source)
 {
 	struct mount_entry e;
 	char real[PATH_MAX];
-
-	return realpath(path, real) && mounts_above(real, &e) == 0 && mount_is_coffer(&e);
-}
-
-/* A directory that is there, or is made if the one above it lies on a volume. */
-static enum exit_code open_destination(struct import *i, const char *path, bool make, int *ret)
-{
-	AUTO_FREE char *copy = strdup(path);
 	struct stat st;
 
-	bool missing = access(path, F_OK) < 0 && errno == ENOENT && make && copy;
-
-	if (!is_on_volume(missing ? dirname(copy) : path)) {
-		log_error("%s: not on a mounted volume", path);
+	if (!realpath(there, real) || stat(real, &st) < 0) {
+		log_error("%s: %s", there, strerror(errno));
+		return EXIT_OTHER;
+	}
+	if (mounts_above(real, &e) < 0 || !mount_is_coffer(&e)) {
+		log_error("%s: not on a mounted volume", whole);
 		return EXIT_NOT_MOUNTED;
 	}
+	i->volume = st.st_dev;
+	if (!is_in_volume(i, source))
+		return EXIT_DONE;
+	log_error("%s: the source is on that volume itself", whole);
+	return EXIT_USAGE;
+}
+
+static enum exit_code open_destination(struct import *i, const char *path, const struct statx *source, int *ret)
+{
+	AUTO_FREE char *copy = strdup(path);
+	bool missing = access(path, F_OK) < 0 && errno == ENOENT && S_ISDIR(source->stx_mode) && copy;
+	enum exit_code code = check_destination(i, missing ? dirname(copy) : path, path, source);
+
+	if (code != EXIT_DONE)
+		return code;
 	if (missing)
 		(void)mkdir(path, 0700);
 	*ret = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (*ret < 0 || fstat(*ret, &st) < 0) {
-		log_error("%s: %s", path, strerror(errno));
-		return EXIT_OTHER;
-	}
-	i->volume = st.st_dev;
-	return EXIT_DONE;
+	if (*ret >= 0)
+		return EXIT_DONE;
+	log_error("%s: %s", path, strerror(errno));
+	return EXIT_OTHER;
 }
 
 static enum exit_code outcome(struct import *i)
@@ -288,11 +297,7 @@ static enum exit_code import(struct import *i, const char *source, const char *d
 		log_error("%s: neither a directory nor a file", source);
 		return EXIT_USAGE;
 	}
-	code = open_destination(i, destination, S_ISDIR(st.stx_mode), &to);
-	if (code == EXIT_DONE && is_in_volume(i, &st)) {
-		log_error("%s: is on that volume itself", source);
-		code = EXIT_USAGE;
-	}
+	code = open_destination(i, destination, &st, &to);
 	if (code != EXIT_DONE)
 		return code;
 	i->data = aligned_alloc(4096, IMPORT_CHUNK);

@@ -33,7 +33,7 @@ static void change_and_freeze(void *arg)
 	cr_assert_eq(volume_unlink(vol, ROOT_OBJECT, "gone"), 0); /* it is still referred to */
 	cr_assert_eq(volume_freeze(vol, hold, NULL), 0);
 	volume_status(vol, &s);
-	cr_assert_eq(s.dirty_pages, 0);
+	cr_assert_eq(s.store.dirty_pages, 0);
 	/* Nothing gets through, and nothing of it was begun. */
 	cr_assert_eq(volume_make(vol, &me, ROOT_OBJECT, "new", S_IFREG, 0, NULL, &a), -EBUSY);
 	cr_assert_eq(volume_write(vol, file, 0, 1, content, KEEP_IDS), -EBUSY);
