@@ -18,15 +18,14 @@ static bool take_seconds(const char *text, long *ret)
 	return false;
 }
 
-/* What programs wrote is the kernel's until it is sent to the daemon. */
-static enum exit_code send_written(const char *path)
+/* What programs wrote is the kernel's until it is sent to the daemon. This sends it all at once; that it arrived is the daemon's to
+ * see to. What could not be written, now or before, is not in the volume, and its writer is told: no reason not to freeze. */
+static void send_written(const char *path)
 {
 	AUTO_CLOSE int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
-	if (fd >= 0 && syncfs(fd) == 0)
-		return EXIT_DONE;
-	log_error("%s: %s", path, strerror(errno));
-	return EXIT_OTHER;
+	if (fd < 0 || (syncfs(fd) < 0 && errno != EINTR))
+		log_warning("%s: not all that was written before could be stored: %s", path, strerror(errno));
 }
 
 static enum exit_code find_mounted(const char *path, struct target *ret)
@@ -54,10 +53,9 @@ enum exit_code command_freeze(int argc, char **argv)
 	if (!take_arguments(&a, argc, 1, 1, &c, &code))
 		return code;
 	code = find_mounted(argv[optind], &t);
-	if (code == EXIT_DONE)
-		code = send_written(t.mountpoint);
 	if (code != EXIT_DONE)
 		return code;
+	send_written(t.mountpoint);
 	return ask_daemon(&c, argv[optind], json_pack("{s:s, s:I}", "verb", "freeze", "seconds", (json_int_t)seconds),
 			  NULL, NULL);
 }

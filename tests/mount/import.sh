@@ -168,7 +168,10 @@ f.write(os.urandom(30000000))
 while True:
     f.seek(5000); f.write(b"changing")' "$odd/changing/file" &
 busy=$!
-sleep 0.3
+for _ in {1..200}; do
+	[[ ! -e $odd/changing/file || $(stat -c %s "$odd/changing/file") -lt 30000000 ]] || break
+	sleep 0.05
+done
 code 15 "$COFFER" import "$odd" "$mnt/odd"
 kill "$busy"
 wait "$busy" 2>/dev/null || true
