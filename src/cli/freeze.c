@@ -28,9 +28,9 @@ static void send_written(const char *path)
 		log_warning("%s: not all that was written before could be stored: %s", path, strerror(errno));
 }
 
-static enum exit_code find_mounted(const char *path, struct target *ret)
+static enum exit_code find_mounted(const struct config *c, const char *path, struct target *ret)
 {
-	enum exit_code code = find_target(path, ret);
+	enum exit_code code = find_target(c, path, ret);
 
 	if (code != EXIT_DONE || ret->mountpoint[0])
 		return code;
@@ -38,7 +38,7 @@ static enum exit_code find_mounted(const char *path, struct target *ret)
 	return EXIT_NOT_MOUNTED;
 }
 
-enum exit_code command_freeze(int argc, char **argv)
+int command_freeze(int argc, char **argv)
 {
 	struct arguments a = { .command = "freeze" };
 	long seconds = FREEZE_SECONDS;
@@ -52,7 +52,7 @@ enum exit_code command_freeze(int argc, char **argv)
 			return EXIT_USAGE;
 	if (!take_arguments(&a, argc, 1, 1, &c, &code))
 		return code;
-	code = find_mounted(argv[optind], &t);
+	code = find_mounted(&c, argv[optind], &t);
 	if (code != EXIT_DONE)
 		return code;
 	send_written(t.mountpoint);
@@ -60,7 +60,7 @@ enum exit_code command_freeze(int argc, char **argv)
 			  NULL, NULL);
 }
 
-enum exit_code command_thaw(int argc, char **argv)
+int command_thaw(int argc, char **argv)
 {
 	struct arguments a = { .command = "thaw" };
 	enum exit_code code;

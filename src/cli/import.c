@@ -310,7 +310,7 @@ static enum exit_code import(struct import *i, const char *source, const char *d
 	return S_ISDIR(st.stx_mode) ? import_tree(i, from, &st, to) : import_one(i, source, &st, to);
 }
 
-enum exit_code command_import(int argc, char **argv)
+int command_import(int argc, char **argv)
 {
 	struct sigaction note = { .sa_handler = note_interrupt, .sa_flags = SA_RESTART };
 	struct arguments a = { .command = "import" };
