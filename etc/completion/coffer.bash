@@ -30,6 +30,9 @@ _coffer() {
 		[key]='--scope --key --infrastructure --ttl --json'
 		[reencrypt]='--scope --rate --no-wait'
 		[fsck]='--data'
+		[import]='--across-mounts'
+		[freeze]='--for'
+		[thaw]=''
 		[audit]='--json'
 	)
 	local -A verbs=(
@@ -48,7 +51,7 @@ _coffer() {
 	--config) mapfile -t COMPREPLY < <(compgen -f -- "$cur") && compopt -o filenames 2>/dev/null ;;
 	--state-dir) mapfile -t COMPREPLY < <(compgen -d -- "$cur") && compopt -o filenames 2>/dev/null ;;
 	--key) mapfile -t COMPREPLY < <(compgen -W 'platform: file:/// kmip:// provided:' -- "$cur") ;;
-	--scope | --ttl | --rate) ;;
+	--scope | --ttl | --rate | --for) ;;
 	-o) _coffer_mount_options "$cur" ;;
 	*)
 		if [[ $cur == -* ]]; then

@@ -19,6 +19,7 @@
 #include <coffer/volume.h>
 
 #define CONTROL_READY "ready for the key"
+enum { FREEZE_MAX = 24 * 60 * 60 /* seconds */ };
 
 /* ---- the daemon's side ---- */
 struct control;        /* a listening socket and the threads that answer */

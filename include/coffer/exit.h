@@ -18,6 +18,7 @@ enum exit_code {
 	EXIT_DAMAGED = 12,     /* fsck or audit found errors, or the descriptor was altered */
 	EXIT_NOT_WRITTEN = 13, /* unmounted, but the last state could not be written */
 	EXIT_NOT_MOUNTED = 14, /* there is no mounted volume there */
+	EXIT_INCOMPLETE = 15,  /* import was interrupted, or could not take all */
 };
 
 /* For what opening a volume answers: -errno of volume_open or descriptor_load. */

@@ -3,7 +3,7 @@
  * Mounting and serving may be two processes, so that the one that has the keys needs no right to mount: fs_attach mounts and
  * gives the connection to the kernel, a descriptor of /dev/fuse; fs_new takes it. A struct fs serves one volume, which stays
  * the caller's and must outlive it. Order of use: fs_new, fs_serve (returns when the file system was unmounted or fs_stop was
- * called), fs_disconnect, fs_free. fs_stop, fs_changes, fs_op_times and fs_transport may be called from any thread up to fs_free; nothing
+ * called), fs_disconnect, fs_free. fs_stop, fs_changes, fs_op_times, fs_transport and what freezes may be called from any thread up to fs_free; nothing
  * else may. Errors are -errno; what libfuse has to say about a failed mount is logged.
  */
 #ifndef COFFER_FS_H
@@ -50,8 +50,15 @@ void fs_tune(const char *mountpoint);
 /* Calls for each fact of an object's encryption, also if its scope is locked: those of its attributes user.coffer.*. */
 int fs_describe_object(struct volume *v, uint64_t object, void (*each)(void *arg, const char *name, const char *value),
 		       void *arg);
-/* A kernel_cache's drop(); `arg` is the struct fs. */
+/* A kernel_cache's functions; `arg` is the struct fs. */
 void fs_drop(void *arg, const struct kernel_item *items, size_t count);
+void fs_end_freeze(void *arg, const char *why);
+
+/* Has everything written home, and changes wait until fs_thaw, for `seconds` at most. What programs had written before must have
+ * been sent on its way (syncfs). -EBUSY: frozen already; -ENOSPC, -EIO and so on: not frozen. Errors have been logged. */
+int fs_freeze(struct fs *f, unsigned seconds);
+int fs_thaw(struct fs *f);            /* -EALREADY: it was not frozen, or not any more; logged */
+unsigned fs_frozen_for(struct fs *f); /* seconds that are left, at least 1; 0: not frozen */
 /* Requests that changed the volume, since the mount: stands still when the kernel has nothing left to write. */
 uint64_t fs_changes(const struct fs *f);
 /* What the kernel asked for since the mount, by kind: times are from the request's arrival to its answer, errors what was answered

@@ -59,6 +59,11 @@ int store_empty_log(struct store *s);
 /* Called by the background thread after each interval, without locks. Set before store_activate. */
 void store_on_interval(struct store *s, void (*call)(void *arg), void *arg);
 
+/* Writes everything home, durably; then the log says nothing but which objects have no name, and until store_thaw nothing below
+ * changes: store_begin says -EBUSY. The caller keeps those away who should wait instead. -ENOSPC, -EIO: not frozen. */
+int store_freeze(struct store *s);
+void store_thaw(struct store *s);
+
 /* ---- transactions ---- */
 /* What a transaction needs besides room in the log. */
 enum room {
@@ -77,7 +82,7 @@ struct txn {
 	bool writes_home; /* store_write_home was called */
 };
 /* Reserves room in the log for `payload` bytes (pages and frames together); waits for a checkpoint if need be, or says -EAGAIN
- * to the background thread, which makes them. */
+ * to the background thread, which makes them. -EBUSY: frozen. */
 int store_begin(struct store *s, struct txn *t, size_t payload, enum room room);
 /* Gives up the space that is kept for such a time. False: there was none. */
 bool store_give_reserve(struct store *s);

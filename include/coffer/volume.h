@@ -72,8 +72,16 @@ int volume_close(struct volume *v);
  * until it ends. What the kernel had taken and not yet written is still stored. -EROFS (logged): ended, but opened read-only. */
 int volume_set_read_only(struct volume *v, bool read_only);
 
+/* Everything home, durably, and nothing below changes until volume_thaw, but for the descriptor and the audit trail where keys are
+ * changed. Changes fail with -EBUSY: `hold` has them kept back from then on, and returns once none is under way; it is called while
+ * no scope is being locked. -ENOSPC, -EIO: not frozen. */
+int volume_freeze(struct volume *v, void (*hold)(void *arg), void *arg);
+void volume_thaw(struct volume *v);
+/* Has the kernel write all that it holds. Never called by a thread that answers its requests, nor while the volume is frozen. */
+void volume_flush_kernel(struct volume *v);
+
 /* ---- names ---- */
-int volume_lookup(struct volume *v, uint64_t parent, const char *name, struct attr *ret); /* "." and ".." too */
+int volume_lookup(struct volume *v, uint64_t parent, const char *name, struct attr *ret); /* ".", "/" and ".." too */
 int volume_make(struct volume *v, const struct caller *c, uint64_t parent, const char *name, mode_t mode, dev_t rdev,
 		const char *target, struct attr *ret); /* any type; `target` for symlinks */
 int volume_tmpfile(struct volume *v, const struct caller *c, uint64_t parent, mode_t mode, struct attr *ret);
@@ -81,7 +89,7 @@ int volume_link(struct volume *v, uint64_t object, uint64_t parent, const char *
 int volume_unlink(struct volume *v, uint64_t parent, const char *name);
 int volume_rmdir(struct volume *v, uint64_t parent, const char *name);
 int volume_rename(struct volume *v, uint64_t parent, const char *name, uint64_t new_parent, const char *new_name,
-		  unsigned flags); /* RENAME_NOREPLACE, RENAME_EXCHANGE */
+		  unsigned flags); /* RENAME_NOREPLACE or RENAME_WHITEOUT or both, or RENAME_EXCHANGE */
 void volume_forget(struct volume *v, uint64_t object, uint64_t count);
 
 /* Calls `emit` for each entry after `cookie` (0: from the start), until it returns false. Cookies stay good across unmount and

@@ -52,6 +52,7 @@ struct kernel_item {
 struct kernel_cache {
 	void (*drop)(void *arg, const struct kernel_item *items, size_t count);
 	void *arg;
+	void (*thaw)(void *arg, const char *why); /* ends a freeze; NULL: there is none */
 };
 /* Between the two the kernel has its cache dropped where a scope is locked. */
 int volume_keeper_start(struct volume *v, const struct kernel_cache *k);

@@ -16,8 +16,10 @@ enum option_id {
 	OPTION_CONFIG = 256,
 	OPTION_STATE_DIR,
 	OPTION_HELP,
+	OPTION_ACROSS_MOUNTS,
 	OPTION_DATA,
 	OPTION_DENY_OVERRIDE,
+	OPTION_FOR,
 	OPTION_INFRASTRUCTURE,
 	OPTION_INTEGRITY,
 	OPTION_JSON,
@@ -49,7 +51,8 @@ struct command {
 extern const struct command commands[];               /* the last has no name */
 const struct command *find_command(const char *name); /* NULL: none */
 command_run command_create, command_mount, command_mount_helper, command_umount, command_status, command_stats,
-	command_scope, command_key, command_reencrypt, command_fsck, command_audit;
+	command_scope, command_key, command_reencrypt, command_fsck, command_audit, command_freeze, command_thaw,
+	command_import;
 
 void print_help(FILE *out);                       /* of the program */
 void print_command_help(const struct command *c); /* fits a screen: 24 lines of 80 columns */

@@ -20,6 +20,7 @@ static const struct {
 	{ EXIT_DAMAGED, "fsck or audit found errors, or the descriptor was altered" },
 	{ EXIT_NOT_WRITTEN, "unmounted, but the last state could not be written; the log has it" },
 	{ EXIT_NOT_MOUNTED, "no volume is mounted there" },
+	{ EXIT_INCOMPLETE, "import was interrupted, or could not take all; what is missing was listed" },
 };
 
 /* One line for each way to call it; a tab begins what did not fit the line before. */

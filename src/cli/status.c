@@ -188,6 +188,9 @@ static void print_volume(const json_t *o)
 			printf("recovered       %" JSON_INTEGER_FORMAT " changes from the log, %" JSON_INTEGER_FORMAT
 			       " objects without a name removed\n",
 			       number_of(o, "recovered_chunks"), number_of(o, "orphans_removed"));
+		if (number_of(o, "frozen_for"))
+			printf("frozen          for %" JSON_INTEGER_FORMAT " seconds more: changes wait\n",
+			       number_of(o, "frozen_for"));
 		if (is_set(o, "failed"))
 			printf("FAILED          the backing directory failed; nothing more is written until it is mounted anew\n");
 	} else {

@@ -165,6 +165,33 @@ const struct command commands[] = {
 		{ { OPTION_DATA, "data", NULL, "read and check every block, too" } },
 	},
 	{
+		"import",
+		"copy a tree in, with everything, and read it back",
+		"SRC MNT/... [--across-mounts]",
+		"What is in SRC is then in the directory MNT/..., which is made; or the file SRC\n"
+		"is in it. Run again, it goes on where it was interrupted. Exit code 15: what is\n"
+		"listed as not taken is missing.\n",
+		command_import,
+		{ { OPTION_ACROSS_MOUNTS, "across-mounts", NULL, "also what is mounted below SRC" } },
+	},
+	{
+		"freeze",
+		"bring everything home and keep changes waiting, for a copy",
+		"MNT [--for SECONDS]",
+		"Until coffer thaw MNT a copy or snapshot of the backing directory is exact.\n"
+		"Reads go on. Locking a scope and coffer umount end a freeze, too.\n",
+		command_freeze,
+		{ { OPTION_FOR, "for", "SECONDS", "thaw without being asked after so long; default 60" } },
+	},
+	{
+		"thaw",
+		"let changes go on after a freeze",
+		"MNT",
+		"Exit code 1: the freeze had ended before, and what was copied may be torn.\n",
+		command_thaw,
+		{ { 0 } },
+	},
+	{
 		"audit",
 		"show or check the record of what was done with keys",
 		"show BACKING|MNT [--json]\n"

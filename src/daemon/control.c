@@ -311,10 +311,13 @@ static void *run_job(void *arg)
 	setsockopt(job->fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
 	request = read_request(job->fd);
 	name = json_string_value(json_object_get(request, "verb"));
-	if (name && strcmp(name, "wait") == 0)
+	if (name && strcmp(name, "wait") == 0) {
+		/* Who waits is about to unmount, for which the kernel writes what it holds. */
+		fs_end_freeze(c->facts.fs, "the volume was to be unmounted");
 		kept = keep_waiter(c, job->fd);
-	else if (request)
+	} else if (request) {
 		answer(c, job, request);
+	}
 	json_decref(request);
 	if (!kept)
 		close(job->fd);

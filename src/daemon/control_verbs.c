@@ -22,6 +22,8 @@ static json_t *verb_status(struct connection *c, int *ret_result)
 	json_object_set_new(o, "writeback", json_boolean(f->writeback));
 	json_object_set_new(o, "read_only", json_boolean(s.read_only));
 	json_object_set_new(o, "failed", json_boolean(s.failed));
+	if (fs_frozen_for(f->fs))
+		json_object_set_new(o, "frozen_for", json_integer(fs_frozen_for(f->fs)));
 	json_object_set_new(o, "recovered_chunks", json_integer((json_int_t)s.recovered_chunks));
 	json_object_set_new(o, "orphans_removed", json_integer((json_int_t)s.orphans_removed));
 	json_object_set_new(o, "dirty_pages", json_integer((json_int_t)s.store.dirty_pages));
@@ -43,6 +45,20 @@ static json_t *verb_object(struct connection *c, int *ret_result)
 
 	*ret_result = object > 0 ? fs_describe_object(c->facts->volume, (uint64_t)object, add_fact, facts) : -EINVAL;
 	return facts;
+}
+
+static json_t *verb_freeze(struct connection *c, int *ret_result)
+{
+	json_int_t seconds = json_integer_value(json_object_get(c->request, "seconds"));
+
+	*ret_result = seconds > 0 && seconds <= FREEZE_MAX ? fs_freeze(c->facts->fs, (unsigned)seconds) : -EINVAL;
+	return NULL;
+}
+
+static json_t *verb_thaw(struct connection *c, int *ret_result)
+{
+	*ret_result = fs_thaw(c->facts->fs);
+	return NULL;
 }
 
 void control_send_line(void *arg, const char *line)
@@ -105,6 +121,8 @@ static const struct control_verb verbs[] = {
 	{ "fsck", verb_fsck, false },
 	{ "audit", verb_audit, false },
 	{ "read-only", verb_read_only, false },
+	{ "freeze", verb_freeze, false },
+	{ "thaw", verb_thaw, false },
 	{ "scope-create", verb_scope_create, true },
 	{ "scope-enable", verb_scope_enable, true },
 	{ "scope-disable", verb_scope_disable, true },

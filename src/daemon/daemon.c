@@ -165,7 +165,7 @@ static void *run_ready(void *arg)
 	if (mounts_at(d->mountpoint, &e) == 0)
 		facts.device = e.device;
 	helper_ready(&d->helper, background);
-	volume_keeper_start(d->volume, &(struct kernel_cache){ fs_drop, d->fs });
+	volume_keeper_start(d->volume, &(struct kernel_cache){ fs_drop, d->fs, fs_end_freeze });
 	control_serve(d->control, &facts);
 	atomic_store(&d->works, true);
 	if (background)
@@ -193,6 +193,7 @@ static void stop_serving(struct daemon *d)
 {
 	struct timespec pause = { .tv_nsec = 20 * 1000000L };
 
+	fs_end_freeze(d->fs, "the daemon was told to end"); /* the kernel has to write before it lets go */
 	if (helper_unmount(&d->helper, false) == 0) {
 		/* It is over at once, unless a copy of the mount lives on elsewhere. */
 		for (int i = 0; i < STRAY_SECONDS * 50 && !atomic_load(&d->ended); i++)

@@ -27,6 +27,28 @@ enum {
 	ENTRIES_MAX = REPLY_ROOM / 152 + 1,
 };
 
+/* freeze.c */
+struct freeze {
+	pthread_mutex_t turn; /* one who freezes or thaws at a time; before the others */
+	atomic_bool holding;  /* changes wait */
+	atomic_bool ended;    /* the connection: what waits gets an error */
+	atomic_uint under_way;
+
+	pthread_mutex_t state_lock; /* protects what follows, and the volume's thaw */
+	pthread_cond_t changed;
+	int64_t until;   /* clock_ms(); 0: not frozen */
+	const char *why; /* it ended without having been asked to; NULL: it did not */
+
+	pthread_t timer; /* turn */
+	bool timer_runs;
+
+	pthread_mutex_t lock; /* protects what waits */
+	struct held *held, **held_end;
+};
+void freeze_init(struct fs *f);
+void freeze_end(struct fs *f); /* when the connection has ended */
+void freeze_free(struct fs *f);
+
 struct fs {
 	struct volume *volume; /* the mount's creator's */
 	struct fuse_session *session;
@@ -35,6 +57,7 @@ struct fs {
 	atomic_bool uses_uring;
 	atomic_uint_fast64_t changes;
 	struct timing_counter ops[FS_OP_COUNT];
+	struct freeze freeze;
 
 	pthread_t notifier; /* notify.c */
 	bool notifier_runs;
@@ -60,7 +83,6 @@ struct worker {
 struct fs *enter(fuse_req_t req, enum fs_op op, struct worker **ret_worker);
 /* For operations that need no buffer. */
 struct fs *enter_plain(fuse_req_t req, enum fs_op op);
-struct fs *enter_change(fuse_req_t req, enum fs_op op); /* likewise, and counts a change */
 /* What a thread that hands an operation over to another gives it, which resumes it. */
 struct entered {
 	enum fs_op op;
@@ -70,6 +92,23 @@ struct entered entered_op(void);
 void resume_op(struct entered e);
 /* Just before the reply: the operation that this thread entered is over and counted. */
 void leave(fuse_req_t req, bool failed, size_t bytes);
+
+/* A request that changes the volume: an operation fills in what it has, and `run` does it and replies, at once or after a thaw. */
+struct change {
+	void (*run)(struct fs *f, fuse_req_t req, const struct change *c);
+	uint64_t object, other; /* of names: the directories */
+	const char *name, *other_name;
+	const void *data;
+	size_t size; /* of data, bytes */
+	uint64_t off, len;
+	mode_t mode;
+	dev_t rdev;
+	unsigned flags;
+	struct stat st;
+	struct fuse_file_info fi;
+};
+void fs_change(fuse_req_t req, enum fs_op op,
+	       const struct change *c); /* what `c` points to is copied if it has to wait */
 
 /* Replies; `r` is 0 or -errno of the volume layer. */
 void reply_result(fuse_req_t req, int r);

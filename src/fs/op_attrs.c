@@ -58,20 +58,25 @@ static unsigned attr_set_of(int to_set)
 	return set;
 }
 
+static void run_setattr(struct fs *f, fuse_req_t req, const struct change *c)
+{
+	unsigned set = c->flags;
+	struct attr a;
+
+	if (set & SET_KILL_SUIDGID && kill_ids_of(req, f->volume, c->object, true) == KILL_ALL_IDS)
+		set |= SET_KILL_ALL;
+	reply_attr(req, volume_setattr(f->volume, c->object, &c->st, set, &a), &a);
+}
+
 void op_setattr(fuse_req_t req, fuse_ino_t object, struct stat *st, int to_set, struct fuse_file_info *fi)
 {
-	struct fs *f = enter_change(req, FS_SETATTR);
-	struct attr a;
-	unsigned set;
+	unsigned set = attr_set_of(to_set);
 
-	set = attr_set_of(to_set);
 	/* ftruncate and O_TRUNC change the time even of a file that has that size; without the write-back cache the kernel
 	 * leaves that to us. truncate, by name, does not. */
 	if (fi && set & SET_SIZE && !(set & SET_MTIME))
 		set |= SET_MTIME_NOW;
-	if (set & SET_KILL_SUIDGID && kill_ids_of(req, f->volume, object, true) == KILL_ALL_IDS)
-		set |= SET_KILL_ALL;
-	reply_attr(req, volume_setattr(f->volume, object, st, set, &a), &a);
+	fs_change(req, FS_SETATTR, &(struct change){ run_setattr, object, .flags = set, .st = *st });
 }
 
 void op_readlink(fuse_req_t req, fuse_ino_t object)

@@ -33,31 +33,41 @@ void op_read(fuse_req_t req, fuse_ino_t object, size_t size, off_t off, struct f
 		reply_result(req, -EINVAL);
 }
 
-void op_write(fuse_req_t req, fuse_ino_t object, const char *data, size_t size, off_t off, struct fuse_file_info *fi)
+static void run_write(struct fs *f, fuse_req_t req, const struct change *c)
 {
-	struct fs *f = enter_change(req, FS_WRITE);
-	bool written_back = fi->writepage;
+	bool written_back = c->fi.writepage;
 	enum kill_ids kill;
 
 	if (written_back) /* without the write-back cache the kernel leaves the times to us */
 		kill = f->writeback ? WRITTEN_BACK : KEEP_PRIVILEGES;
 	else
-		kill = kill_ids_of(req, f->volume, object, fi->kill_suidgid);
-	int r = volume_write(f->volume, object, (uint64_t)off, size, data, kill);
+		kill = kill_ids_of(req, f->volume, c->object, c->fi.kill_suidgid);
+	int r = volume_write(f->volume, c->object, c->off, c->size, c->data, kill);
 
-	reply_written(req, r, size);
+	reply_written(req, r, c->size);
 	if (written_back && is_full(r))
-		note_starved(f, object);
+		note_starved(f, c->object);
+}
+
+void op_write(fuse_req_t req, fuse_ino_t object, const char *data, size_t size, off_t off, struct fuse_file_info *fi)
+{
+	fs_change(req, FS_WRITE,
+		  &(struct change){ run_write, object, .data = data, .size = size, .off = (uint64_t)off, .fi = *fi });
+}
+
+static void run_fallocate(struct fs *f, fuse_req_t req, const struct change *c)
+{
+	/* With HANDLE_KILLPRIV_V2 the kernel leaves this to us, and says nothing of the caller's CAP_FSETID. */
+	reply_result(req, volume_fallocate(f->volume, c->object, (int)c->flags, c->off, c->len,
+					   kill_ids_of(req, f->volume, c->object, fuse_req_ctx(req)->uid != 0)));
 }
 
 void op_fallocate(fuse_req_t req, fuse_ino_t object, int mode, off_t off, off_t len, struct fuse_file_info *fi)
 {
-	struct fs *f = enter_change(req, FS_FALLOCATE);
-
 	(void)fi;
-	/* With HANDLE_KILLPRIV_V2 the kernel leaves this to us, and says nothing of the caller's CAP_FSETID. */
-	reply_result(req, volume_fallocate(f->volume, object, mode, (uint64_t)off, (uint64_t)len,
-					   kill_ids_of(req, f->volume, object, fuse_req_ctx(req)->uid != 0)));
+	fs_change(req, FS_FALLOCATE,
+		  &(struct change){ run_fallocate, object, .off = (uint64_t)off, .len = (uint64_t)len,
+				    .flags = (unsigned)mode });
 }
 
 /* For directories too. There is no cheaper fdatasync: what makes data durable, the log, makes everything durable. */

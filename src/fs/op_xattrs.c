@@ -45,22 +45,31 @@ static bool acl_kills_sgid(fuse_req_t req, struct volume *v, uint64_t object, co
 	       a.st.st_mode & S_ISGID && !is_in_group(req, a.st.st_gid);
 }
 
-void op_setxattr(fuse_req_t req, fuse_ino_t object, const char *name, const char *value, size_t size, int flags)
+static void run_setxattr(struct fs *f, fuse_req_t req, const struct change *c)
 {
-	struct fs *f = enter_change(req, FS_SETXATTR);
 	int r;
 
-	if (virtual_is_name(name))
+	if (virtual_is_name(c->name))
 		r = -EPERM;
 	else
-		r = volume_setxattr(f->volume, object, name, value, size, flags,
-				    acl_kills_sgid(req, f->volume, object, name));
+		r = volume_setxattr(f->volume, c->object, c->name, c->data, c->size, (int)c->flags,
+				    acl_kills_sgid(req, f->volume, c->object, c->name));
 	reply_result(req, r);
+}
+
+void op_setxattr(fuse_req_t req, fuse_ino_t object, const char *name, const char *value, size_t size, int flags)
+{
+	fs_change(req, FS_SETXATTR,
+		  &(struct change){ run_setxattr, object, .name = name, .data = value, .size = size,
+				    .flags = (unsigned)flags });
+}
+
+static void run_removexattr(struct fs *f, fuse_req_t req, const struct change *c)
+{
+	reply_result(req, virtual_is_name(c->name) ? -EPERM : volume_removexattr(f->volume, c->object, c->name));
 }
 
 void op_removexattr(fuse_req_t req, fuse_ino_t object, const char *name)
 {
-	struct fs *f = enter_change(req, FS_REMOVEXATTR);
-
-	reply_result(req, virtual_is_name(name) ? -EPERM : volume_removexattr(f->volume, object, name));
+	fs_change(req, FS_REMOVEXATTR, &(struct change){ run_removexattr, object, .name = name });
 }

@@ -224,6 +224,7 @@ int fs_new(struct volume *v, int fd, const struct fs_options *o, struct fs **ret
 	if (!f)
 		goto out;
 	f->volume = v;
+	freeze_init(f);
 	f->writeback = o->writeback && !o->read_only;
 	volume_id(v, id);
 	f->generation = get_le32(id);
@@ -281,6 +282,7 @@ void fs_disconnect(struct fs *f)
 	/* libfuse closes its descriptor only with the session, which others may still look at. */
 	if (null < 0 || dup3(null, fuse_session_fd(f->session), O_CLOEXEC) < 0)
 		log_warning("the connection to the kernel cannot be ended: %s", strerror(errno));
+	freeze_end(f);
 	notifier_stop(f);
 }
 
@@ -288,9 +290,11 @@ void fs_free(struct fs *f)
 {
 	if (!f)
 		return;
+	freeze_end(f);
 	notifier_stop(f);
 	if (f->session)
 		fuse_session_destroy(f->session);
+	freeze_free(f);
 	free(f);
 }
 

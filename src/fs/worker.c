@@ -65,14 +65,6 @@ struct fs *enter_plain(fuse_req_t req, enum fs_op op)
 	return f;
 }
 
-struct fs *enter_change(fuse_req_t req, enum fs_op op)
-{
-	struct fs *f = enter_plain(req, op);
-
-	atomic_fetch_add_explicit(&f->changes, 1, memory_order_relaxed);
-	return f;
-}
-
 struct fs *enter(fuse_req_t req, enum fs_op op, struct worker **ret_worker)
 {
 	struct fs *f = enter_plain(req, op);

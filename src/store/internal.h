@@ -232,8 +232,10 @@ struct store {
 	pthread_cond_t room; /* a checkpoint ended, or failed */
 	size_t reserved;     /* bytes of the log promised by store_begin */
 	bool stuck;          /* the last checkpoint met ENOSPC */
+	bool quiet;          /* store_freeze: no transaction may begin */
 	uint64_t next_generation;
 	uint64_t first_seq;            /* of the current generation: its start */
+	uint64_t dirty_since;          /* it has more than that; milliseconds, 0: not yet seen */
 	struct map orphans;            /* object + 1 -> (void *)1 */
 	struct map released;           /* object -> (void *)(generation of its last release) */
 	uint64_t space, space_pending; /* bytes free below, at the last look; accepted since */
@@ -270,6 +272,9 @@ int store_sync_home(struct store *s, int fd, int (*sync)(int fd));
 int store_rotate(struct store *s); /* current, made durable, becomes frozen; frozen is NULL */
 void store_fail(struct store *s, const char *what, int error);
 int store_append_locked(struct store *s, const struct frame *frames, size_t count, uint64_t *ret_seq);
+void want_checkpoint(struct store *s); /* log_lock held */
+void wait_for_attempt(struct store *s,
+		      uint64_t attempts); /* log_lock held: until s->attempts differs, or the store failed */
 bool has_release(const struct store *s, uint64_t object); /* that may still be replayed; log_lock held */
 size_t store_dirty_bytes(const struct store *s);          /* of all pages in both generations; log_lock held */
 int store_read_bulk(struct store *s, const struct overlay_page *p, unsigned count, uint8_t *out); /* contiguous there */

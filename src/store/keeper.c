@@ -9,6 +9,7 @@
 
 enum {
 	RETRY_SECONDS = 1,
+	HOME_MS = 30000,   /* after so long a change goes home although there is room for more */
 	NEAR_MS = 8,       /* after a sync the next one is taken to come within that time */
 	YIELDS_MAX = 100,  /* milliseconds, of one piece */
 	LOG_SHARE_MAX = 2, /* more than one part in so many of the log is used: there is no time to yield */
@@ -85,6 +86,19 @@ static bool has_given_back(struct store *s)
 	return s->gave_back;
 }
 
+/* A copy of the backing directory that is made file by file while it changes has what was home when it began (FORMAT.md). */
+static bool is_due(struct store *s)
+{
+	LOCK_SCOPE(&s->log_lock);
+	uint64_t t = milliseconds();
+
+	if (s->current->last_seq == s->first_seq)
+		s->dirty_since = 0;
+	else if (!s->dirty_since)
+		s->dirty_since = t;
+	return s->dirty_since && t - s->dirty_since >= HOME_MS;
+}
+
 bool keeper_is_self(const struct store *s)
 {
 	return s->thread_known && pthread_equal(s->thread_self, pthread_self());
@@ -117,7 +131,7 @@ static void *keeper_run(void *arg)
 			if (s->on_interval)
 				s->on_interval(s->on_interval_arg);
 			(void)store_sync_all(s);
-			wanted = has_given_back(s); /* others may want the room */
+			wanted = has_given_back(s) || is_due(s); /* others may want the room */
 		}
 		if (wanted) {
 			keeper_checkpoint(s);

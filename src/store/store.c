@@ -219,6 +219,7 @@ int store_activate(struct store *s, const struct kdf *structure, const uint8_t *
 	s->interval = sync_interval;
 	pthread_mutex_lock(&s->log_lock);
 	r = start_generation(s, 0);
+	s->first_seq = s->current->last_seq;
 	pthread_mutex_unlock(&s->log_lock);
 	return r < 0 ? r : keeper_start(s);
 }
@@ -254,6 +255,7 @@ int store_rotate(struct store *s)
 	int r = start_generation(s, old->last_seq);
 
 	s->first_seq = next->last_seq;
+	s->dirty_since = 0;
 	if (r < 0)
 		store_fail(s, "starting a segment of the log", r);
 	return r;

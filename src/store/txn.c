@@ -64,13 +64,13 @@ static size_t log_limit(const struct store *s, bool removal)
 	return removal ? size : size - size / REMOVAL_SHARE;
 }
 
-static void want_checkpoint(struct store *s)
+void want_checkpoint(struct store *s)
 {
 	s->wanted = true;
 	pthread_cond_signal(&s->wake);
 }
 
-static void wait_for_attempt(struct store *s, uint64_t attempts)
+void wait_for_attempt(struct store *s, uint64_t attempts)
 {
 	s->waiting++;
 	s->waits++;
@@ -94,6 +94,8 @@ static int wait_for_room(struct store *s, size_t need, enum room room)
 	for (;;) {
 		if (s->failed)
 			return -EROFS;
+		if (s->quiet)
+			return -EBUSY;
 		size_t limit = log_limit(s, removal), used = s->current->log_used + s->reserved;
 		uint64_t attempts = s->attempts;
 		bool hopeless = s->stuck && !removal;
@@ -396,6 +398,8 @@ void store_abort(struct txn *t)
 	if (t->reserved) {
 		pthread_mutex_lock(&s->log_lock);
 		s->reserved -= t->reserved;
+		if (s->quiet)
+			pthread_cond_broadcast(&s->room);
 		pthread_mutex_unlock(&s->log_lock);
 	}
 	if (t->writes_home)

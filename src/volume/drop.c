@@ -107,6 +107,22 @@ static struct drop *collect(struct volume *v, uint32_t scope, bool names)
 	return d;
 }
 
+/* Of what is known not to be a regular file the kernel has no pages that wait. */
+static bool may_have_content(struct volume *v, uint64_t number)
+{
+	GATE_SCOPE(v);
+	struct object *o;
+
+	if (!object_is_cached(v, number) || object_get(v, number, &o) < 0)
+		return true;
+	pthread_rwlock_rdlock(&o->lock);
+	bool regular = S_ISREG(o->m->mode);
+
+	pthread_rwlock_unlock(&o->lock);
+	object_put(v, o);
+	return regular;
+}
+
 static void *run_drop(void *arg)
 {
 	struct drop *d = arg;
@@ -147,5 +163,21 @@ void drop_finish(struct volume *v, uint32_t scope, struct drop *d)
 	d = v->keeper.kernel.drop ? collect(v, scope, false) : NULL;
 	if (d)
 		run_drop(d);
+	drop_free(d);
+}
+
+void volume_flush_kernel(struct volume *v)
+{
+	struct drop *d = v->keeper.kernel.drop ? calloc(1, sizeof(*d)) : NULL;
+	size_t count = 0;
+	AUTO_FREE uint64_t *numbers = d ? referenced(v, &count) : NULL;
+
+	if (!d)
+		return;
+	d->kernel = v->keeper.kernel;
+	for (size_t i = 0; i < count; i++)
+		if (may_have_content(v, numbers[i]))
+			add(d, numbers[i], 0, NULL);
+	run_drop(d);
 	drop_free(d);
 }

@@ -352,6 +352,7 @@ struct volume {
 	int lock_fds[2];     /* of the directory, of log/lock */
 	bool read_only;      /* opened so, for good */
 	atomic_bool resting; /* volume_set_read_only */
+	atomic_bool frozen;  /* volume_freeze */
 	char *state_dir;
 	uint8_t id[VOLUME_ID_SIZE];
 	struct descriptor *d;
@@ -418,7 +419,8 @@ void reference_add(struct volume *v, uint64_t number);
 uint64_t reference_drop(struct volume *v, uint64_t number, uint64_t count); /* what is left */
 uint64_t references(struct volume *v, uint64_t number);
 void fill_attr(struct object *o, struct attr *ret);
-int remove_object(struct volume *v, uint64_t number); /* if it has neither names nor references */
+int remove_object(struct volume *v, uint64_t number);        /* if it has neither names nor references */
+uint64_t *orphans_list(struct volume *v, size_t *ret_count); /* malloc'ed; none where there is no memory */
 void orphan_mark(struct volume *v, uint64_t number, bool orphan);
 void flush_lazy(struct volume *v);
 void lazy_atime(struct volume *v, struct object *o);

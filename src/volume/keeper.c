@@ -13,6 +13,9 @@ void keeper_lock_scope(struct volume *v, uint32_t scope, enum scope_state state)
 {
 	struct drop *d;
 
+	/* What was written to the scope gets home, or is refused, only in a volume that takes changes. */
+	if (atomic_load(&v->frozen) && v->keeper.kernel.thaw)
+		v->keeper.kernel.thaw(v->keeper.kernel.arg, "a scope was locked");
 	gate_close(v);
 	keys_set_flushing(v->keys, scope, true);
 	cache_flush_only(v, scope, true);
@@ -70,14 +73,9 @@ int keeper_begin(struct volume *v)
 static void settle_orphans(struct volume *v, uint32_t scope)
 {
 	GATE_SCOPE(v);
-	size_t pos = 0, count = 0;
-	uint64_t number, *numbers;
+	size_t count;
+	AUTO_FREE uint64_t *numbers = orphans_list(v, &count);
 
-	pthread_mutex_lock(&v->cache_lock);
-	numbers = malloc((v->orphans.count + 1) * sizeof(*numbers));
-	while (numbers && map_next(&v->orphans, &pos, &number))
-		numbers[count++] = number;
-	pthread_mutex_unlock(&v->cache_lock);
 	for (size_t i = 0; i < count; i++) {
 		struct object *o;
 		struct change ch;
@@ -94,7 +92,16 @@ static void settle_orphans(struct volume *v, uint32_t scope)
 			change_abort(&ch);
 		}
 	}
-	free(numbers);
+}
+
+void keeper_settle(struct volume *v)
+{
+	struct descriptor *d = volume_descriptor(v);
+
+	for (size_t i = 0; d && i < d->scope_count; i++)
+		if (keeper_status(v, d->scopes[i].number).open)
+			settle_orphans(v, d->scopes[i].number);
+	descriptor_free(d);
 }
 
 void keeper_heard_of_locked(struct volume *v, const struct scope_entry *s, int outcome, struct opened_scope *o)

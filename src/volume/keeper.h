@@ -57,6 +57,8 @@ void asking_end(struct asking *a); /* needs no lock */
 int keeper_open_scope(struct volume *v, uint32_t scope);
 /* What came of keys_open_scope for a scope that is still locked; takes `o` over. */
 void keeper_heard_of_locked(struct volume *v, const struct scope_entry *s, int outcome, struct opened_scope *o);
+/* Brings the headers of what was removed up to date, where that could not be done. key_lock is not needed. */
+void keeper_settle(struct volume *v);
 /* Brings what wraps a scope's keys up to its source's newest key; `uri` not NULL: to another source. */
 int keeper_rewrap(struct volume *v, uint32_t scope, const char *uri, struct secret **provided);
 void keeper_wrapped(struct volume *v, const struct scope_entry *s); /* says so: it is stored */

@@ -80,7 +80,8 @@ int volume_lookup(struct volume *v, uint64_t parent, const char *name, struct at
 		return r;
 	GATE_SCOPE(v);
 	pthread_rwlock_rdlock(&v->names_lock);
-	if (strcmp(name, ".") != 0)
+	/* "/" is what the kernel calls what it found by a handle, and not by a name: its overlayfs asks whether that is still there. */
+	if (strcmp(name, ".") != 0 && strcmp(name, "/") != 0)
 		r = find(v, parent, name, &number, &type);
 	if (r == 0) {
 		r = look_at(v, number, ret);

@@ -283,6 +283,18 @@ void orphan_mark(struct volume *v, uint64_t number, bool orphan)
 		log_error("no memory to note orphan %" PRIu64 "; it goes at the next mount", number);
 }
 
+uint64_t *orphans_list(struct volume *v, size_t *ret_count)
+{
+	LOCK_SCOPE(&v->cache_lock);
+	uint64_t *numbers = malloc((v->orphans.count + 1) * sizeof(*numbers)), number;
+	size_t pos = 0, count = 0;
+
+	while (numbers && map_next(&v->orphans, &pos, &number))
+		numbers[count++] = number;
+	*ret_count = count;
+	return numbers;
+}
+
 void volume_forget(struct volume *v, uint64_t object, uint64_t count)
 {
 	GATE_SCOPE(v);
@@ -376,7 +388,7 @@ static bool flush_atime(struct volume *v, struct object *o)
 	int r = change_begin(v, &ch, BLOCK_SIZE, ROOM_NEW);
 
 	if (r < 0)
-		return r != -EAGAIN; /* an access time is not worth an error */
+		return r != -EAGAIN && r != -EBUSY; /* an access time is not worth an error */
 
 	if (change_object(&ch, o, &m) == 0) {
 		pthread_mutex_lock(&o->page_lock);

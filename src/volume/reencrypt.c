@@ -131,6 +131,11 @@ static int rewrite_one(struct pass *p, uint64_t number)
 	while (r == 0 && !done) {
 		blocks = 0;
 		r = is_stopped(p->v) ? -ECANCELED : rewrite_piece(p, number, &done, &blocks);
+		if (r == -EBUSY) { /* the volume is frozen */
+			pause_until(p->v, now_ms() + BEHIND_MS);
+			r = 0;
+			continue;
+		}
 		any = any || (r == 0 && !done);
 		p->progress.blocks_done += blocks;
 		keeper_set_progress(p->v, p->scope, &p->progress);

@@ -81,12 +81,29 @@ static int check_victim(struct change *ch, struct rename *n)
 	return r < 0 ? r : dir_is_empty(n->victim) ? 0 : -ENOTEMPTY;
 }
 
-static int replace(struct change *ch, struct rename *n, uint64_t *ret_orphan)
+/* A whiteout, which tells an overlay that what a layer below has of that name is gone: a device 0/0 that nobody may open. It
+ * belongs to whom the directory does. */
+static int leave_whiteout(struct change *ch, struct rename *n)
+{
+	struct object *o;
+	struct meta *m;
+	int r = change_new(ch, n->pm, S_IFCHR, 0, &o, &m);
+
+	if (r < 0)
+		return r;
+	m->nlink = 1;
+	m->uid = n->pm->uid;
+	m->gid = n->pm->gid;
+	meta_name_add(m, n->p->number, n->name);
+	return dir_replace(ch, n->p, n->name, o->number, m->mode);
+}
+
+static int replace(struct change *ch, struct rename *n, bool whiteout, uint64_t *ret_orphan)
 {
 	int r = n->victim ? check_victim(ch, n) : 0;
 
 	if (r == 0)
-		r = dir_remove(ch, n->p, n->name);
+		r = whiteout ? leave_whiteout(ch, n) : dir_remove(ch, n->p, n->name);
 	if (r == 0)
 		r = n->victim ? dir_replace(ch, n->q, n->new_name, n->o->number, n->m->mode)
 			      : dir_insert(ch, n->q, n->new_name, n->o->number, n->m->mode);
@@ -139,7 +156,7 @@ static int rename_named(struct change *ch, uint64_t parent, uint64_t new_parent,
 		r = names_let_in(ch, n->qm, n->o, n->m);
 	if (r < 0)
 		return r;
-	return flags & RENAME_EXCHANGE ? exchange(ch, n) : replace(ch, n, ret_orphan);
+	return flags & RENAME_EXCHANGE ? exchange(ch, n) : replace(ch, n, flags & RENAME_WHITEOUT, ret_orphan);
 }
 
 static int peek(struct volume *v, uint64_t dir, const char *name, struct dir_entry *ret)
@@ -177,9 +194,8 @@ int volume_rename(struct volume *v, uint64_t parent, const char *name, uint64_t 
 	struct rename n = { .name = name, .new_name = new_name };
 	uint64_t orphan = 0;
 	struct change ch;
-	int r = flags & ~(unsigned)(RENAME_NOREPLACE | RENAME_EXCHANGE) || flags == (RENAME_NOREPLACE | RENAME_EXCHANGE)
-			? -EINVAL
-			: name_check(name);
+	bool known = !(flags & ~(unsigned)(RENAME_NOREPLACE | RENAME_EXCHANGE | RENAME_WHITEOUT));
+	int r = known && (!(flags & RENAME_EXCHANGE) || flags == RENAME_EXCHANGE) ? name_check(name) : -EINVAL;
 
 	if (r == 0)
 		r = name_check(new_name);

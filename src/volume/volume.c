@@ -11,8 +11,9 @@
 #include "keeper.h"
 
 enum {
-	NUMBERS_AHEAD = 65536,  /* object numbers reserved in the descriptor at a time */
-	NUMBERS_IN_HAND = 4096, /* more than are ever taken and not yet committed */
+	NUMBERS_AHEAD = 65536,     /* object numbers reserved in the descriptor at a time */
+	NUMBERS_IN_HAND = 4096,    /* more than are ever taken and not yet committed */
+	NUMBERS_UNKNOWN = 1 << 30, /* more than are ever made while a copy is */
 	SYNC_SECONDS = 5,
 	KEY_POLL = 60, /* seconds */
 };
@@ -115,6 +116,8 @@ static void interval(void *arg)
 {
 	struct volume *v = arg;
 
+	if (atomic_load(&v->frozen))
+		return;
 	/* Who changes keys waits for operations, and those for this thread: it must not wait for the gate. */
 	if (pthread_rwlock_tryrdlock(&v->gate) == 0) {
 		flush_lazy(v);
@@ -409,12 +412,36 @@ static int remove_unborn(void *arg, uint64_t number)
 	return r;
 }
 
+static int note_number(void *arg, uint64_t number)
+{
+	struct volume *v = arg;
+
+	if (number >= v->next_object)
+		v->next_object = v->reserved_to = number + 1;
+	return 0;
+}
+
+/* A copy that was made file by file, of a volume that was mounted, may have a descriptor from before the last numbers were
+ * reserved. What somebody planted must not use all numbers up. */
+static int find_numbers(struct volume *v)
+{
+	uint64_t first = v->d->next_object;
+	int r = store_each_object(v->store, first, first + NUMBERS_UNKNOWN, note_number, v);
+
+	store_expect(v->store, v->next_object);
+	return r;
+}
+
 static int recover(struct volume *v)
 {
-	uint64_t end = v->d->next_object, ahead = NUMBERS_AHEAD + NUMBERS_IN_HAND;
+	uint64_t ahead = NUMBERS_AHEAD + NUMBERS_IN_HAND, first;
 
 	int r = store_replay(v->store, keys_structure(v->keys), v->d->epoch_salt, EPOCH_SALT_SIZE,
 			     &v->recovered_chunks);
+
+	if (r == 0)
+		r = find_numbers(v);
+	first = v->d->next_object > ahead ? v->d->next_object - ahead : 0;
 
 	if (r == 0)
 		r = store_each_unsynced(v->store, verify_unsynced, v);
@@ -425,7 +452,7 @@ static int recover(struct volume *v)
 	if (r == 0)
 		r = store_each_orphan(v->store, remove_orphan, v);
 	if (r == 0)
-		r = store_each_object(v->store, end > ahead ? end - ahead : 0, end, remove_unborn, v);
+		r = store_each_object(v->store, first, v->next_object, remove_unborn, v);
 	if (r == 0 && !v->read_only)
 		r = store_settle(v->store);
 	if (r < 0)

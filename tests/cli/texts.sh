@@ -10,7 +10,7 @@ normalise() {
 	sed -E -e '/: unmounted; waiting for the daemon: /d' -e "s|$TEST_TMP|TMP|g" -e 's/platform-[0-9a-f]{16}/platform-ID/g' -e 's/\b[0-9a-f]{32}\b/ID/g' -e 's/\b[0-9a-f]{16}\b/KEY-ID/g' \
 		-e 's/[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9:]{8} UTC/TIME/g' -e 's/infrastructure-[0-9a-f]{16}/infrastructure-ID/g' -e 's/by process [0-9]+/by process PID/' \
 		-e 's/"(pid|created|last_rotation|state_since|last_check|next_check)": [0-9]+/"\1": NUMBER/' -e 's/, (io_uring|.dev.fuse), by/, TRANSPORT, by/' \
-		-e 's/"transport": "[^"]*"/"transport": TRANSPORT/' -e 's/\b[0-9]{6}(-[0-9]{6})+/DIGITS/' -e 's/[0-9]+ (bytes, )[0-9]+ (pages)/N \1N \2/' \
+		-e 's/"transport": "[^"]*"/"transport": TRANSPORT/' -e 's/\b[0-9]{6}(-[0-9]{6})+/DIGITS/' -e 's|, [0-9.]+ [a-zA-Z]+/s\)|, RATE)|' -e 's/[0-9]+ (bytes, )[0-9]+ (pages)/N \1N \2/' \
 		-e 's/\b[0-9a-f]{64}\b/MAC/g' -e 's/[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+Z/TIME/' -e 's/\(process [0-9]+\)/(process PID)/' \
 		-e 's/\bhost [^ ,]+,/host HOST,/' -e 's/"pid":[0-9]+/"pid":PID/' \
 		-e 's/"(dirty_pages|log_bytes|objects_cached|epoch)": [0-9]+/"\1": N/'
@@ -37,7 +37,7 @@ text version --version
 text unknown-command frobnicate
 text unknown-option create --frobnicate b
 text missing-argument mount b
-for command in create mount umount status stats scope key reencrypt fsck audit; do
+for command in create mount umount status stats scope key reencrypt fsck import freeze thaw audit; do
 	text "help-$command" "$command" --help
 done
 
@@ -80,6 +80,12 @@ text status-object status mnt/f
 text status-object-json status mnt/f --json
 text fsck-live fsck mnt
 text stats-both stats mnt --json --prometheus
+text freeze freeze mnt --for 300
+text freeze-again freeze mnt
+text freeze-option freeze mnt --for ever
+text thaw thaw mnt
+text thaw-again thaw mnt
+text freeze-no-volume freeze full
 text scope-create scope create mnt team --key "file://$TEST_TMP/key"
 text scope-again scope create mnt team
 text scope-name scope create mnt 'a team'
@@ -131,6 +137,9 @@ text key-recovery key recovery mnt
 text audit-show-live audit show mnt
 text audit-show-json audit show mnt --json
 text audit-verify-live audit verify mnt
+text import import full mnt/full
+text import-again import full mnt/full
+text import-nowhere import full full/full
 text umount umount mnt
 text umount-again umount mnt
 

@@ -199,6 +199,44 @@ static bool rename_exchange(void)
 	return true;
 }
 
+static int whiteout(const char *one, const char *other, unsigned flags)
+{
+	return renameat2(AT_FDCWD, one, AT_FDCWD, other, RENAME_WHITEOUT | flags);
+}
+
+static bool is_whiteout(const char *path)
+{
+	struct stat st;
+
+	return lstat(path, &st) == 0 && S_ISCHR(st.st_mode) && st.st_rdev == 0 && st.st_nlink == 1;
+}
+
+/* What an overlay does in its upper layer. */
+static bool rename_whiteout(void)
+{
+	ino_t dir;
+
+	CHECK(mkdir(path_of("w"), 0755) == 0 && mkdir(path_of("w/dir"), 0755) == 0 && mkdir(path_of("to"), 0755) == 0);
+	CHECK(put_file(path_of("w/f"), 10, 1) && put_file(path_of("w/g"), 20, 2));
+	dir = ino_of(path_of("w/dir"));
+	CHECK(whiteout(path_of("w/f"), path_of("to/f"), 0) == 0);
+	CHECK(is_whiteout(path_of("w/f")) && has_contents(path_of("to/f"), 10, 1));
+	CHECK_ERROR(EEXIST, whiteout(path_of("w/g"), path_of("to/f"), RENAME_NOREPLACE));
+	CHECK_ERROR(EINVAL, whiteout(path_of("w/g"), path_of("to/f"), RENAME_EXCHANGE));
+	CHECK(whiteout(path_of("w/g"), path_of("to/f"), 0) == 0); /* over another */
+	CHECK(is_whiteout(path_of("w/g")) && has_contents(path_of("to/f"), 20, 2));
+	CHECK(whiteout(path_of("w/dir"), path_of("to/dir"), RENAME_NOREPLACE) == 0);
+	CHECK(links_of(path_of("w")) == 2 && links_of(path_of("to")) == 3);
+	CHECK(whiteout(path_of("to/f"), path_of("to/h"), 0) == 0 &&
+	      is_whiteout(path_of("to/f"))); /* in one directory */
+	CHECK(remount());
+	CHECK(is_whiteout(path_of("w/f")) && is_whiteout(path_of("w/dir")) && is_whiteout(path_of("to/f")));
+	CHECK(ino_of(path_of("to/dir")) == dir && has_contents(path_of("to/h"), 20, 2));
+	CHECK(rename(path_of("to/h"), path_of("w/f")) == 0 && has_contents(path_of("w/f"), 20, 2));
+	CHECK(unlink(path_of("w/g")) == 0 && unlink(path_of("w/dir")) == 0);
+	return true;
+}
+
 static bool rename_over(void)
 {
 	struct stat st;
@@ -256,6 +294,7 @@ const struct test name_tests[] = {
 	{ "rename_dirs", rename_dirs },
 	{ "rename_exchange", rename_exchange },
 	{ "rename_over", rename_over },
+	{ "rename_whiteout", rename_whiteout },
 	{ "symlinks", symlinks },
 	{ 0 },
 };

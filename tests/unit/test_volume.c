@@ -327,7 +327,16 @@ Test(volume, renames_of_directories)
 	cr_assert_eq(volume_rename(vol, a, "none", b, "c", 0), -ENOENT);
 	cr_assert_eq(volume_rename(vol, a, "file", a, "file", 0), 0);
 	cr_assert_eq(volume_rename(vol, a, "file", b, "c", RENAME_NOREPLACE | RENAME_EXCHANGE), -EINVAL);
-	cr_assert_eq(volume_rename(vol, a, "file", b, "c", RENAME_WHITEOUT), -EINVAL);
+	cr_assert_eq(volume_rename(vol, a, "file", b, "c", RENAME_WHITEOUT | RENAME_EXCHANGE), -EINVAL);
+	cr_assert_eq(volume_rename(vol, a, "file", b, "c", RENAME_WHITEOUT << 1), -EINVAL);
+	/* What an overlay leaves behind. */
+	uint64_t moved = lookup(a, "file");
+
+	cr_assert_eq(volume_rename(vol, a, "file", b, "moved", RENAME_WHITEOUT | RENAME_NOREPLACE), 0);
+	cr_assert_eq(attributes(lookup(a, "file")).st_mode, S_IFCHR);
+	cr_assert_eq(attributes(lookup(a, "file")).st_rdev, 0);
+	cr_assert_eq(attributes(lookup(a, "file")).st_nlink, 1);
+	cr_assert_eq(lookup(b, "moved"), moved);
 	expect_sound(0);
 	reopen_volume();
 	expect_sound(0);
