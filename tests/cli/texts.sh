@@ -121,6 +121,11 @@ text key-rotate-infrastructure key rotate mnt --infrastructure
 text key-lock key lock mnt --scope team
 text key-locked key set mnt --scope team --key platform:
 text key-unlock key unlock mnt --scope team
+# Its source is asked soon, and has a newer version of the key.
+for _ in {1..100}; do
+	[[ $("$COFFER" key show "$TEST_TMP/mnt" --scope team) != *'version 2,'* ]] || break
+	sleep 0.1
+done
 text key-provide-refused key provide mnt --scope team --ttl soon
 text key-no-volume key show full
 printf '%064d' 1 >"$TEST_TMP/provided"
