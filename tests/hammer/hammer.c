@@ -40,9 +40,8 @@ static struct volume *vol;
 static int backing = -1;
 static char scratch[PATH_MAX], state[PATH_MAX + 16], key_uri[PATH_MAX + 32];
 static atomic_bool stop, wrong;
-/* Scopes are locked and purged: then what holds the attributes of what is removed while it is locked stays, without a name. */
-static bool locking;
-static atomic_ulong operations, assigned, reencrypted, purged;
+static bool locking; /* then what holds the attributes of what is removed while it is locked stays, without a name */
+static atomic_ulong operations, assigned, reencrypted;
 
 struct worker {
 	pthread_t thread;
@@ -363,30 +362,6 @@ static void *move_around(void *arg)
 	return NULL;
 }
 
-/* A scope comes, and goes with what was put into it. */
-static void purge_some(struct worker *w)
-{
-	uint32_t number;
-	int r = volume_scope_create(vol, "gone", key_uri, SUITE_XTS_GMAC, NULL);
-
-	if (r == 0)
-		r = volume_scope_number(vol, "gone", &number);
-	if (r < 0) { /* on a full disk there is no room for it */
-		may(r, "scope", 0);
-		return;
-	}
-	for (unsigned i = any(w, 5); i; i--) {
-		uint64_t object = any(w, 3) ? some_file(w) : some_dir(w);
-
-		if (object && object != ROOT_OBJECT)
-			may(volume_scope_assign(vol, object, number, false), "assign", object);
-	}
-	while (!atomic_load(&stop) && (may(volume_scope_enable(vol, number, false), "disable", number) < 0 ||
-				       may(volume_scope_purge(vol, number), "purge", number) < 0))
-		usleep(1000);
-	atomic_fetch_add(&purged, 1);
-}
-
 static void *change_keys(void *arg)
 {
 	struct worker *w = arg;
@@ -406,8 +381,6 @@ static void *change_keys(void *arg)
 		usleep(any(w, 50000));
 		if (locking && volume_key_unlock(vol, SCOPES - 1) < 0)
 			complain("unlock", 0, 0);
-		if (locking && any(w, 8) == 0)
-			purge_some(w);
 	}
 	return NULL;
 }
@@ -474,8 +447,8 @@ static int live(double seconds, unsigned seed)
 
 	if (r < 0)
 		complain("close", 0, r);
-	printf("%lu operations, %lu assigned, %lu reencrypted, %lu purged\n", atomic_load(&operations),
-	       atomic_load(&assigned), atomic_load(&reencrypted), atomic_load(&purged));
+	printf("%lu operations, %lu assigned, %lu reencrypted\n", atomic_load(&operations), atomic_load(&assigned),
+	       atomic_load(&reencrypted));
 	return check("closed and opened") < 0 || atomic_load(&wrong);
 }
 
