@@ -134,7 +134,12 @@ static void check_companion(struct fsck *f, struct object *o)
 	if (!o->m->companion)
 		return;
 	count_link(f, o->m->companion, 1);
-	if (xattrs_load(f->v, o, &blob, &len) < 0)
+	int r = xattrs_load(f->v, o, &blob, &len);
+
+	if (r == -EACCES) { /* on its way to another scope when that was locked, or this one */
+		f->some_locked = true;
+		f->result->locked++;
+	} else if (r < 0)
 		say(f, "object %" PRIu64 ": its extended attributes are damaged", o->number);
 }
 
