@@ -284,8 +284,11 @@ EXPORT int rename(const char *path, const char *path2)
 EXPORT int linkat(int dir, const char *path, int dir2, const char *path2, int flags)
 {
 	const char *name;
+	struct stat st;
 
-	if (parent_of(dir2, path2, &name))
+	/* Sockets do not outlive a cut, whatever their names. */
+	if (parent_of(dir2, path2, &name) &&
+	    (fstatat(dir, path, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISSOCK(st.st_mode)))
 		append_named(TRACE_UNKNOWN, 0, 0, "linkat");
 	return (int)syscall(SYS_linkat, dir, path, dir2, path2, flags);
 }
