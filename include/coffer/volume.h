@@ -30,6 +30,11 @@ enum {
 	VOLUME_XATTR_MAX = 65536,  /* bytes of one value; E2BIG beyond */
 };
 
+/* In a number: the kernel's view of a regular file whose scope is locked. Nothing can be had by it. With the write-back cache the kernel
+ * keeps the size and times of a regular file as it heard them first, for as long as it knows the file by the same number: so one that
+ * was looked at while they were not known must not be the one that is there when it is unlocked. */
+#define LOCKED_FILE (UINT64_C(1) << 63)
+
 struct volume;
 
 struct attr {
@@ -37,6 +42,12 @@ struct attr {
 	bool locked; /* by volume_lookup only: its scope is locked, and nothing but its type and link count is known */
 	struct timespec btime; /* when it was made */
 };
+
+/* The number by which the kernel is to know it. */
+static inline uint64_t attr_node(const struct attr *a)
+{
+	return a->locked && S_ISREG(a->st.st_mode) ? a->st.st_ino | LOCKED_FILE : a->st.st_ino;
+}
 
 struct caller {
 	uid_t uid;

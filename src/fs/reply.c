@@ -40,7 +40,7 @@ void fill_entry(const struct fs *f, struct fuse_entry_param *e, const struct att
 	double valid = a->locked ? 0 : VALID_SECONDS;
 
 	*e = (struct fuse_entry_param){
-		.ino = a->st.st_ino,
+		.ino = attr_node(a),
 		.generation = a->st.st_ino == FUSE_ROOT_ID ? 0 : f->generation,
 		.attr = a->st,
 		.attr_timeout = valid,
@@ -79,7 +79,7 @@ void reply_entry(fuse_req_t req, struct fs *f, int r, const struct attr *a)
 		return;
 	fill_entry(f, &e, a);
 	if (fuse_reply_entry(req, &e) < 0)
-		volume_forget(f->volume, a->st.st_ino, 1);
+		volume_forget(f->volume, e.ino, 1);
 }
 
 void reply_lookup(fuse_req_t req, struct fs *f, int r, const struct attr *a)
@@ -100,7 +100,7 @@ void reply_create(fuse_req_t req, struct fs *f, int r, const struct attr *a, con
 		return;
 	fill_entry(f, &e, a);
 	if (fuse_reply_create(req, &e, fi) < 0)
-		volume_forget(f->volume, a->st.st_ino, 1);
+		volume_forget(f->volume, e.ino, 1);
 }
 
 void reply_attr(fuse_req_t req, int r, const struct attr *a)

@@ -66,7 +66,7 @@ int volume_describe(struct volume *v, uint64_t number, uint32_t *ret_scope, uint
 	if (r == 0)
 		object_put(v, o);
 	if (r == 0 || *ret_locked)
-		r = object_peek(v, number, &p);
+		r = object_peek(v, number & ~LOCKED_FILE, &p);
 	if (r < 0)
 		return r;
 	*ret_scope = p.scope;

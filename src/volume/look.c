@@ -96,7 +96,7 @@ int volume_lookup(struct volume *v, uint64_t parent, const char *name, struct at
 		}
 	}
 	if (r == 0)
-		reference_add(v, number);
+		reference_add(v, attr_node(ret));
 	pthread_rwlock_unlock(&v->names_lock);
 	return r;
 }

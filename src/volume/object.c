@@ -113,7 +113,7 @@ static int load(struct volume *v, struct object *o)
 static int get(struct volume *v, uint64_t number, bool to_flush, struct object **ret)
 {
 	struct object *o;
-	int r = pin(v, number, &o);
+	int r = number & LOCKED_FILE ? -EACCES : pin(v, number, &o);
 
 	if (r < 0)
 		return r;

@@ -3,10 +3,10 @@
 # sanitize: yes
 . "$(dirname "$0")/../lib.sh"
 . "$(dirname "$0")/common"
-reader='' hold=''
+reader='' hold='' refer=''
 test_cleanup() { # what a failure leaves running
 	# shellcheck disable=SC2086
-	kill $reader $hold 2>/dev/null || true
+	kill $reader $hold $refer 2>/dev/null || true
 }
 make_team
 
@@ -20,6 +20,8 @@ cp "$TEST_TMP/content" "$team/loose"
 mv "$team/loose" "$mnt/loose" # keeps its scope where it goes
 cp "$TEST_TMP/content" "$team/twice"
 ln "$team/twice" "$mnt/twice"
+touch -d 2011-11-11 "$team/twice"
+twice=$(stat -c '%s %y %z %a %h %i' "$team/twice")
 
 coproc HOLD { "$keyhole" hold "$team/file"; }
 # shellcheck disable=SC2153
@@ -77,6 +79,11 @@ denied cat "$mnt/loose"
 denied stat "$mnt/loose"
 expect 'team revoked' "$("$COFFER" status "$mnt/loose" | sed -n 's/^\(scope\|key_state\) *//p' | paste -sd' ')" "the status of a locked file"
 expect 'team revoked' "$("$COFFER" status "$team" --json | sed -nE 's/^ *"(scope|key_state)": "(.*)",?$/\2/p' | paste -sd' ')" "the status of a locked directory"
+denied cat "$mnt/twice"
+# Somebody goes on referring to it as it is seen now.
+python3 -c 'import os, signal, sys; print(os.open(sys.argv[1], os.O_PATH), flush=True); signal.pause()' "$mnt/twice" >"$TEST_TMP/referred" &
+refer=$!
+until [[ -s $TEST_TMP/referred ]]; do kill -0 "$refer" && sleep 0.1; done
 rm -f "$mnt/loose"
 [[ ! -e $mnt/loose && $(ls "$mnt") == $'other\nteam\ntwice' ]] || fail "a locked file was not removed"
 denied rm -f "$mnt/twice"
@@ -96,7 +103,15 @@ cmp "$team/late" "$TEST_TMP/late" || fail "what was written before was lost"
 cmp "$team/file" "$TEST_TMP/content" || fail "the content changed"
 expect 'deep 1' "$(paste -sd' ' "$team/dir/deep")" "a small file"
 expect file "$(readlink "$team/link")" "a link"
+# As it was seen while it was locked, it can still not be had.
+denied cat "/proc/$refer/fd/$(cat "$TEST_TMP/referred")"
+expect "$twice" "$(stat -c '%s %y %z %a %h %i' "$mnt/twice")" "what there is to know of a file that was looked at while it was locked"
+cmp "$mnt/twice" "$TEST_TMP/content" || fail "the content of a file that was looked at while it was locked"
+echo more >>"$mnt/twice"
+cmp "$mnt/twice" <(cat "$TEST_TMP/content" && echo more) || fail "what was appended to a file that was looked at while it was locked"
 rm "$mnt/twice"
+kill "$refer"
+wait "$refer" || true
 
 # Another key in the same place, and one that others may read, are no keys either.
 cp -p "$key" "$key.right"
