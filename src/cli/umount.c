@@ -22,8 +22,8 @@ static bool unmount_now(void *arg, const char *line)
 	u->result = unmount(u->mountpoint, false);
 	if (u->result == 0 && poll(&answer, 1, PATIENCE_MS) == 0)
 		log_notice(
-			"%s: unmounted; waiting for the daemon: it may have much to write, or the file system is in use in another "
-			"mount namespace",
+			"%s: unmounted; waiting for the daemon: it may have much to write, or the file system is in use by a "
+			"bind mount, an overlay, or another mount namespace",
 			u->mountpoint);
 	return u->result == 0;
 }

@@ -187,7 +187,17 @@ refused touch "$TEST_TMP/bound-dir/new"
 same "$tree/dir" "$TEST_TMP/bound-dir"
 "$COFFER" status "$TEST_TMP/bound" | grep -q "$b" || fail "status by a bind mount"
 refused "$COFFER" umount "$TEST_TMP/nowhere"
-umount "$TEST_TMP/bound-dir" "$TEST_TMP/bound"
+umount "$TEST_TMP/bound-dir"
+"$COFFER" umount "$mnt" 2>"$TEST_TMP/out" &
+for _ in {1..200}; do # as long as a bind mount is there, so is the volume
+	if grep -q 'in use by a bind mount' "$TEST_TMP/out"; then break; fi
+	sleep 0.1
+done
+expect bound "$(cat "$TEST_TMP/bound/file")" "a bind mount of a volume that is being unmounted"
+kill -0 $! || fail "the volume was released under a bind mount: $(cat "$TEST_TMP/out")"
+umount "$TEST_TMP/bound"
+wait $! || fail "not released after the last bind mount: $(cat "$TEST_TMP/out")"
+mount_volume "$b" "$mnt"
 expect bound "$(cat "$mnt/file")" "the volume after its bind mounts"
 
 # ---- user namespaces: ids are those that the namespace maps; a mount of its own ----
