@@ -373,14 +373,16 @@ static void *change_keys(void *arg)
 		pending = any(w, SCOPES);
 		if (volume_scope(vol, pending, &s) < 0)
 			complain("scope", pending, 0);
-		if (!s.reencryption.pending && s.open &&
-		    may(volume_reencrypt(vol, pending, any(w, 2) * 64), "reencrypt", pending) == 0)
+		/* -EAGAIN: the volume's own thread changed something about the scope meanwhile. */
+		int r = !s.reencryption.pending && s.open ? volume_reencrypt(vol, pending, any(w, 2) * 64) : -EAGAIN;
+
+		if (r != -EAGAIN && may(r, "reencrypt", pending) == 0)
 			atomic_fetch_add(&reencrypted, 1);
 		if (locking && any(w, 4) == 0 && volume_key_lock(vol, SCOPES - 1) < 0)
 			complain("lock", 0, 0);
 		usleep(any(w, 50000));
-		if (locking && volume_key_unlock(vol, SCOPES - 1) < 0)
-			complain("unlock", 0, 0);
+		if (locking && (r = volume_key_unlock(vol, SCOPES - 1)) < 0 && r != -EAGAIN)
+			complain("unlock", 0, r);
 	}
 	return NULL;
 }
