@@ -147,11 +147,11 @@ int keeper_open_scope(struct volume *v, uint32_t scope)
 
 /* ---- wrapping anew ---- */
 
-void keeper_wrapped(struct volume *v, const struct scope_entry *s)
+void keeper_wrapped(struct volume *v, const struct scope_entry *s, int64_t until)
 {
 	trail_scope(v, s, "key-wrapped", 0, "the scope's keys are wrapped by this key from now on");
 	keeper_note_check(v, s->number);
-	keeper_set_state(v, s->number, STATE_ACTIVE, true, 0);
+	keeper_set_state(v, s->number, STATE_ACTIVE, true, until);
 	log_notice("scope %s: its keys are wrapped by %s, key %s version %u", s->name, s->key_uri, s->kek_id,
 		   s->kek_version);
 }
@@ -185,7 +185,7 @@ int keeper_rewrap(struct volume *v, uint32_t scope, const char *uri, struct secr
 	if (r == 0 && source)
 		keys_take_source(v->keys, scope, &source);
 	if (r == 0)
-		keeper_wrapped(v, &a.s);
+		keeper_wrapped(v, &a.s, uri ? 0 : keeper_provided_until(v, scope));
 	opened_source_free(source);
 	asking_end(&a);
 	return r;

@@ -25,6 +25,8 @@ struct scope_status {
 /* A copy of a scope's entry. -ENOENT. */
 int keeper_entry(struct volume *v, uint32_t scope, struct scope_entry *ret);
 struct scope_status keeper_status(struct volume *v, uint32_t scope);
+/* When the time of a provided key is over; 0: never. For how long one that cannot be asked for is served is no part of it. */
+int64_t keeper_provided_until(struct volume *v, uint32_t scope);
 void keeper_set_state(struct volume *v, uint32_t scope, enum scope_state state, bool open, int64_t until);
 void keeper_set_progress(struct volume *v, uint32_t scope, const struct reencryption *p);
 void keeper_set_purging(struct volume *v, uint32_t scope, bool purging);
@@ -61,7 +63,7 @@ void keeper_heard_of_locked(struct volume *v, const struct scope_entry *s, int o
 void keeper_settle(struct volume *v);
 /* Brings what wraps a scope's keys up to its source's newest key; `uri` not NULL: to another source. */
 int keeper_rewrap(struct volume *v, uint32_t scope, const char *uri, struct secret **provided);
-void keeper_wrapped(struct volume *v, const struct scope_entry *s); /* says so: it is stored */
+void keeper_wrapped(struct volume *v, const struct scope_entry *s, int64_t until); /* says so: it is stored */
 int keeper_rewrap_platform(struct volume *v);
 int keeper_rewrap_infrastructure(struct volume *v, uint32_t scope);
 

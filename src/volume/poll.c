@@ -108,6 +108,7 @@ static void key_is_unreachable(struct volume *v, uint32_t scope)
 static void heard_of_open(struct volume *v, struct question *q)
 {
 	struct scope_entry *s = &q->a.s;
+	int64_t until = keeper_provided_until(v, s->number);
 
 	if (q->outcome != -ENOENT)
 		keeper_note_check(v, s->number);
@@ -118,11 +119,11 @@ static void heard_of_open(struct volume *v, struct question *q)
 	else if (q->info.state == KEY_REVOKED)
 		keeper_lock_scope(v, s->number, STATE_REVOKED);
 	else
-		keeper_set_state(v, s->number, STATE_ACTIVE, true, keeper_status(v, s->number).until);
+		keeper_set_state(v, s->number, STATE_ACTIVE, true, until);
 	if (volume_rests(v) || !keeper_status(v, s->number).open)
 		return;
 	if ((q->wrapped || q->sealed) && keeper_store(v, s) == 0 && q->wrapped)
-		keeper_wrapped(v, s);
+		keeper_wrapped(v, s, until);
 	(void)keeper_rewrap_infrastructure(v, s->number);
 }
 

@@ -65,6 +65,13 @@ struct scope_status keeper_status(struct volume *v, uint32_t scope)
 	return s ? *s : (struct scope_status){ .number = scope, .state = STATE_UNREACHABLE };
 }
 
+int64_t keeper_provided_until(struct volume *v, uint32_t scope)
+{
+	struct scope_status s = keeper_status(v, scope);
+
+	return s.state == STATE_ACTIVE ? s.until : 0;
+}
+
 int asking_begin(struct volume *v, uint32_t scope, struct asking *ret)
 {
 	LOCK_SCOPE(&v->descriptor_lock);

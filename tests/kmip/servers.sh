@@ -37,6 +37,7 @@ say "still served" >"$mnt/file"
 start_server server --port "$first"
 sleep 1.5 # no attempt right after one that failed
 expect_state active "$mnt" "state after a server came back"
+expect 0 "$("$COFFER" key show "$mnt" --json | sed -n 's/.*"open_until": \([0-9]*\).*/\1/p')" "when it is locked although a server came back"
 umount_volume "$mnt"
 mount_volume "$b" "$mnt"
 expect "still served" "$(cat "$mnt/file")" "contents"
