@@ -258,6 +258,8 @@ int volume_key_provide(struct volume *v, uint32_t scope, struct secret *key, uns
 		gate_open(v);
 		keeper_set_state(v, scope, STATE_ACTIVE, true, seconds ? time(NULL) + seconds : 0);
 		pthread_cond_signal(&v->keeper.wake); /* it may be due before the next poll */
+		if (!volume_rests(v))
+			keeper_settle(v);
 	}
 	opened_scope_free(o);
 	secret_free(key);

@@ -98,11 +98,23 @@ whole "provided again"
 "$COFFER" key lock "$mnt" --scope team
 denied cat "$team/file"
 xxd -p -c 64 "$TEST_TMP/provided" | "$COFFER" key provide "$mnt" --scope team --ttl 2
+"$COFFER" key rotate "$mnt" --scope team # which gives it no more time
 whole "provided for a time"
 eventually unprovided state_of team
 denied cat "$team/file"
 base64 <"$TEST_TMP/provided" | "$COFFER" key provide "$mnt" --scope team
 whole "in base64"
+# What is removed while its key is not there, but is open, goes when it is closed.
+echo "on its own" >"$mnt/other/single"
+"$COFFER" scope assign "$mnt/other/single" team
+exec {open}<"$mnt/other/single"
+"$COFFER" key lock "$mnt" --scope team
+rm -f "$mnt/other/single"
+"$COFFER" key provide "$mnt" --scope team <"$TEST_TMP/provided"
+expect "on its own" "$(cat <&"$open")" "what was removed while it was locked, and is open"
+exec {open}<&-
+nameless() { "$COFFER" fsck "$mnt" | grep -c 'have no name'; }
+eventually 0 nameless
 digits=$(xxd -p -c 64 "$TEST_TMP/provided")
 ! grep -rqF "$digits" "$vault/coffer.volume" "$COFFER_STATE_DIR" || fail "a provided key is on disk"
 "$COFFER" key set "$mnt" --scope team --key platform:
