@@ -13,9 +13,10 @@
 
 /* ---- one object: what its virtual attributes say ---- */
 
-static const char *const object_facts[] = { "encrypted",   "scope",      "algorithms", "infrastructure",
-					    "integrity",   "key_source", "key_id",     "key_version",
-					    "dek_version", "key_state",  "volume_id" };
+static const char *const object_facts[] = { "encrypted",   "scope",         "algorithms", "infrastructure",
+					    "integrity",   "key_source",    "key_id",     "key_version",
+					    "dek_version", "last_rotation", "key_state",  "next_check",
+					    "volume_id" };
 
 static const char *text_of(const json_t *o, const char *key)
 {

@@ -2,6 +2,7 @@
  * do not try to set them. */
 #include <errno.h>
 #include <stdio.h>
+#include <time.h>
 
 #include <coffer/volume_keys.h>
 
@@ -60,6 +61,27 @@ static int value_key_state(const struct facts *x, char *out, size_t size)
 	return snprintf(out, size, "%s", scope_state_name(x->view->state));
 }
 
+/* In Coordinated Universal Time. */
+static int write_time(int64_t seconds, char *out, size_t size)
+{
+	time_t t = (time_t)seconds;
+	struct tm tm;
+
+	if (!seconds || !gmtime_r(&t, &tm))
+		return snprintf(out, size, "none");
+	return (int)strftime(out, size, "%Y-%m-%dT%H:%M:%SZ", &tm);
+}
+
+static int value_last_rotation(const struct facts *x, char *out, size_t size)
+{
+	return write_time(x->scope->rotated, out, size);
+}
+
+static int value_next_check(const struct facts *x, char *out, size_t size)
+{
+	return write_time(x->view->next_check, out, size);
+}
+
 static int value_infrastructure(const struct facts *x, char *out, size_t size)
 {
 	return snprintf(out, size, "%s", x->scope->suite == SUITE_XTS_GCM ? "yes" : "no");
@@ -87,7 +109,8 @@ static const struct {
 	{ "key_id", value_key_id },           { "key_version", value_key_version },
 	{ "dek_version", value_dek_version }, { "infrastructure", value_infrastructure },
 	{ "integrity", value_integrity },     { "volume_id", value_volume_id },
-	{ "key_state", value_key_state },
+	{ "key_state", value_key_state },     { "last_rotation", value_last_rotation },
+	{ "next_check", value_next_check },
 };
 
 bool virtual_is_name(const char *name)
