@@ -124,6 +124,15 @@ void keeper_heard_of_locked(struct volume *v, const struct scope_entry *s, int o
 	keeper_ask_soon(v, s->number);
 }
 
+int keeper_ask_of_locked(const struct asking *a, struct opened_scope **ret)
+{
+	struct scope_entry s = a->s;
+
+	if (a->status.state == STATE_REVOKED || a->status.state == STATE_UNREACHABLE)
+		keys_leave_recovery(&s);
+	return keys_open_scope(a->v->keys, &s, NULL, ret);
+}
+
 int keeper_open_scope(struct volume *v, uint32_t scope)
 {
 	struct opened_scope *o = NULL;
@@ -133,7 +142,7 @@ int keeper_open_scope(struct volume *v, uint32_t scope)
 	if (r < 0)
 		return r;
 	pthread_mutex_unlock(&v->key_lock);
-	r = keys_open_scope(v->keys, &a.s, NULL, &o);
+	r = keeper_ask_of_locked(&a, &o);
 	pthread_mutex_lock(&v->key_lock);
 	if (asking_check_holds(&a) == 0) {
 		keeper_heard_of_locked(v, &a.s, r, o);

@@ -17,7 +17,7 @@ struct scope_status {
 	int64_t since, checked, until;
 	struct reencryption reencryption;
 	bool purging;
-	uint64_t changes; /* of its state, or its entry */
+	uint64_t changes; /* keeper.changes at the last one of its state, or its entry */
 	int64_t asked_ms; /* when its source was last asked by itself (clock_ms); 0: that is due */
 	bool asking;      /* it is being asked */
 };
@@ -55,6 +55,9 @@ int asking_check_holds(const struct asking *a); /* -EAGAIN, logged: it was chang
 bool asking_holds(const struct asking *a);
 void asking_end(struct asking *a); /* needs no lock */
 
+/* Has its source open a scope that is locked; needs no lock. The recovery key, where the volume was mounted by it, stands in for a
+ * source that is gone, but does not undo what one has said since. */
+int keeper_ask_of_locked(const struct asking *a, struct opened_scope **ret);
 /* Opens a locked scope. On failure it is in the state that the error means. -EAGAIN: it was changed while key_lock was let go of. */
 int keeper_open_scope(struct volume *v, uint32_t scope);
 /* What came of keys_open_scope for a scope that is still locked; takes `o` over. */

@@ -49,7 +49,7 @@ static void ask_of_open(struct question *q)
 static void ask_of_locked(struct question *q)
 {
 	log_mute(true); /* why it is locked was said when it was */
-	q->outcome = keys_open_scope(q->a.v->keys, &q->a.s, NULL, &q->opened);
+	q->outcome = keeper_ask_of_locked(&q->a, &q->opened);
 	log_mute(false);
 }
 

@@ -152,6 +152,17 @@ refused "$COFFER" mount "$vault" "$mnt" -o recovery <<<"$typo"
 expect recovered "$(state_of team)" "a scope that was recovered"
 whole "recovered"
 "$COFFER" key set "$mnt" --key platform:
+# A key that is taken away afterwards is not made up for by the recovery key.
+new_key "$elsewhere"
+"$COFFER" key set "$mnt" --scope team --key "file://$elsewhere"
+mv "$elsewhere" "$elsewhere.away"
+eventually revoked state_of team
+sleep 2.5
+expect revoked "$(state_of team)" "a scope that was recovered, and whose new key was taken away"
+refused "$COFFER" key unlock "$mnt" --scope team
+denied ls "$team"
+mv "$elsewhere.away" "$elsewhere"
+eventually active state_of team
 "$COFFER" key set "$mnt" --scope team --key platform:
 expect active "$(state_of team)" "a scope with a key source again"
 again
