@@ -267,7 +267,9 @@ enum { NO_SCOPE = UINT32_MAX };
 int lost_directory(struct volume *v, uint64_t *ret); /* makes it */
 /* Whether an object has a name in a directory that is gone; those of the scope `purged` count as gone. */
 bool lost_is_needed(struct volume *v, uint64_t number, uint32_t purged);
-/* Gives an object a name in there if it has none left. */
+/* Whether an object's header lists none of the names that it has: where they are, if they are, only directories know. */
+bool lost_has_unlisted(struct volume *v, uint64_t number);
+/* Gives an object a name in there if it has none left, or none that it lists. */
 int lost_rescue(struct volume *v, uint64_t number, uint64_t lost, uint32_t purged);
 
 /* ---- dir.c ---- */

@@ -99,6 +99,26 @@ static int give_name(struct change *ch, uint64_t lost, struct object *o, struct 
 	return dir_insert(ch, dir, name, o->number, m->mode);
 }
 
+/* Its names were too many to be listed, and those that were are gone. */
+static bool has_unlisted_only(const struct meta *m)
+{
+	return m->nlink && m->flags & META_NAMES_PARTIAL && !m->names_len;
+}
+
+bool lost_has_unlisted(struct volume *v, uint64_t number)
+{
+	struct object *o;
+	bool unlisted;
+
+	if (object_get(v, number, &o) < 0)
+		return false;
+	pthread_rwlock_rdlock(&o->lock);
+	unlisted = !o->removed && has_unlisted_only(o->m);
+	pthread_rwlock_unlock(&o->lock);
+	object_put(v, o);
+	return unlisted;
+}
+
 bool lost_is_needed(struct volume *v, uint64_t number, uint32_t purged)
 {
 	struct object *o;
@@ -122,7 +142,7 @@ static int rescue(struct volume *v, uint64_t number, uint64_t lost, uint32_t pur
 		  char ret_name[static VOLUME_NAME_MAX + 1])
 {
 	GATE_SCOPE(v);
-	char name[VOLUME_NAME_MAX + 1];
+	char name[VOLUME_NAME_MAX + 1] = "";
 	struct change ch;
 	struct object *o;
 	struct meta *m;
@@ -142,7 +162,8 @@ static int rescue(struct volume *v, uint64_t number, uint64_t lost, uint32_t pur
 		m->companion = 0;
 		m->flags &= ~(uint32_t)META_CAPABILITY;
 	}
-	if (r == 0 && drop_names(v, m, purged, name) && !meta_name_next(m, &pos, &dir, &listed, &len))
+	if (r == 0 && (has_unlisted_only(m) || drop_names(v, m, purged, name)) &&
+	    !meta_name_next(m, &pos, &dir, &listed, &len))
 		r = give_name(&ch, lost, o, m, name, ret_name);
 	return names_end(v, &ch, r, 0);
 }

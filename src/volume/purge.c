@@ -19,7 +19,8 @@ struct purge {
 	int (*visit)(void *arg, uint64_t object); /* what is done with each object */
 	uint64_t lost;                            /* the directory; 0: not needed yet */
 	uint64_t objects;                         /* found, or removed */
-	struct kernel_item items[256];            /* what the kernel has to forget */
+	struct map unlisted;           /* number -> (void *)1: objects of others that no name was found for yet */
+	struct kernel_item items[256]; /* what the kernel has to forget */
 	size_t item_count;
 };
 
@@ -63,7 +64,7 @@ static int count(void *arg, uint64_t number)
 static bool is_lost(struct purge *p, uint64_t number)
 {
 	GATE_SCOPE(p->v);
-	return !is_in_scope(p, number) && lost_is_needed(p->v, number, p->scope);
+	return !is_in_scope(p, number) && (lost_is_needed(p->v, number, p->scope) || map_get(&p->unlisted, number));
 }
 
 static int rescue(void *arg, uint64_t number)
@@ -136,6 +137,12 @@ static int remove_entry(struct purge *p, uint64_t number, const char *name)
 	return names_end(p->v, &ch, r, 0);
 }
 
+/* What is no directory, or cannot be read, has no entries; nor has one that was read to its end. */
+static bool is_no_directory(int r)
+{
+	return r == -ENOENT || r == -ENOTDIR || r == -ESTALE || r == -EACCES || r == -EIO;
+}
+
 static int remove_entries(void *arg, uint64_t number)
 {
 	char name[VOLUME_NAME_MAX + 1];
@@ -156,8 +163,67 @@ static int remove_entries(void *arg, uint64_t number)
 	}
 	if (any)
 		add_item(p, number, 0, NULL);
-	/* What is no directory, or cannot be read, has no entry to be removed. */
-	return r == -ENOENT || r == -ENOTDIR || r == -ESTALE || r == -EACCES || r == -EIO ? 0 : r;
+	return is_no_directory(r) ? 0 : r;
+}
+
+/* ---- objects whose headers list none of their names: only directories can tell ---- */
+
+static int note_unlisted(void *arg, uint64_t number)
+{
+	struct purge *p = arg;
+	GATE_SCOPE(p->v);
+
+	return !is_in_scope(p, number) && lost_has_unlisted(p->v, number) ? map_put(&p->unlisted, number, (void *)1)
+									  : 0;
+}
+
+static int strike_entries(struct purge *p, struct object *dir, uint64_t *offset)
+{
+	char name[VOLUME_NAME_MAX + 1];
+	struct dir_entry e;
+
+	for (unsigned left = ENTRIES_AT_ONCE; left; left--) {
+		int r = dir_next(dir, offset, &e, name);
+
+		if (r == -EIO) {
+			*offset = (*offset / BLOCK_SIZE + 1) * BLOCK_SIZE;
+			continue;
+		}
+		if (r < 0)
+			return r;
+		map_remove(&p->unlisted, e.object);
+		(*offset)++;
+	}
+	return 0;
+}
+
+/* So many as are looked at at once. -ENOENT: that were all. */
+static int strike_out(struct purge *p, uint64_t number, uint64_t *offset)
+{
+	GATE_SCOPE(p->v);
+	struct object *dir;
+	int r;
+
+	pthread_rwlock_rdlock(&p->v->names_lock);
+	r = is_in_scope(p, number) ? -ENOENT : dir_get(p->v, number, &dir);
+	if (r == 0) {
+		pthread_rwlock_rdlock(&dir->lock);
+		r = dir->removed ? -ENOENT : strike_entries(p, dir, offset);
+		pthread_rwlock_unlock(&dir->lock);
+		object_put(p->v, dir);
+	}
+	pthread_rwlock_unlock(&p->v->names_lock);
+	return r;
+}
+
+static int find_unlisted(void *arg, uint64_t number)
+{
+	uint64_t offset = 0;
+	int r = 0;
+
+	while (r == 0)
+		r = strike_out(arg, number, &offset);
+	return is_no_directory(r) ? 0 : r;
 }
 
 static int remove_one(void *arg, uint64_t number)
@@ -202,8 +268,13 @@ static int each(struct purge *p, int (*call)(void *arg, uint64_t object))
 
 static int run_passes(struct purge *p)
 {
-	int r = each(p, rescue);
+	int r = each(p, note_unlisted);
 
+	if (r == 0 && p->unlisted.count)
+		r = each(p, find_unlisted);
+	if (r == 0)
+		r = each(p, rescue);
+	map_free(&p->unlisted);
 	if (r == 0)
 		r = each(p, remove_entries);
 	forget_items(p);

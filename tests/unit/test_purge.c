@@ -238,6 +238,48 @@ Test(purge, a_new_scope_may_have_the_name)
 	expect_sound(0);
 }
 
+/* A file whose header lists none of its names; `kept` of those are in the root, all others in the team's directory. */
+static uint64_t with_unlisted_names(const char *text, unsigned kept)
+{
+	enum { LISTED = 20, ALL = 40, LENGTH = 100 }; /* of 20 names not all are listed, then */
+	uint64_t f = make(ROOT_OBJECT, "f", S_IFREG | 0644);
+	char name[LENGTH + 1];
+	struct attr a;
+
+	cr_assert_eq(volume_write(vol, f, 0, strlen(text), text, KILL_IDS), 0);
+	for (unsigned i = 0; i < ALL; i++) {
+		snprintf(name, sizeof(name), "%s %0*u", text, (int)(LENGTH - strlen(text) - 1), i);
+		cr_assert_eq(volume_link(vol, f, i < LISTED + kept ? ROOT_OBJECT : dir, name, &a), 0);
+	}
+	cr_assert_eq(volume_unlink(vol, ROOT_OBJECT, "f"), 0);
+	for (unsigned i = 0; i < LISTED; i++) {
+		snprintf(name, sizeof(name), "%s %0*u", text, (int)(LENGTH - strlen(text) - 1), i);
+		cr_assert_eq(volume_unlink(vol, ROOT_OBJECT, name), 0);
+	}
+	return f;
+}
+
+static bool is_in_lost(uint64_t object)
+{
+	uint64_t lost = lookup(ROOT_OBJECT, "lost+found");
+	char name[64];
+
+	snprintf(name, sizeof(name), "%lu-", object);
+	return lookup(lost, name) == object;
+}
+
+Test(purge, names_that_no_header_lists)
+{
+	uint64_t gone = with_unlisted_names("gone", 0), kept = with_unlisted_names("kept", 1);
+
+	cr_assert_eq(volume_scope_enable(vol, TEAM, false), 0);
+	cr_assert_eq(volume_scope_purge(vol, TEAM), 0);
+	cr_assert(is_in_lost(gone));
+	expect_text(gone, "gone");
+	cr_assert_not(is_in_lost(kept), "it has a name still");
+	expect_text(kept, "kept");
+}
+
 static void purge_and_die(void *arg)
 {
 	lives = *(const int *)arg;
