@@ -347,6 +347,7 @@ struct keeper {
 	struct kernel_cache kernel;  /* drop NULL: nobody caches */
 	unsigned poll, grace, flush; /* seconds */
 	unsigned rotate_days;        /* age of the platform's keys; 0: never */
+	uint64_t changes; /* descriptor_lock: of all scopes, also of those that a later one has the number of */
 };
 
 struct volume {

@@ -38,7 +38,9 @@ int keeper_statuses_make(struct volume *v)
 		const struct scope_status *old = find_status(v, v->d->scopes[i].number);
 
 		made[i] = old ? *old
-			      : (struct scope_status){ .number = v->d->scopes[i].number, .state = STATE_UNREACHABLE };
+			      : (struct scope_status){ .number = v->d->scopes[i].number,
+						       .state = STATE_UNREACHABLE,
+						       .changes = ++v->keeper.changes };
 	}
 	free(v->statuses);
 	v->statuses = made;
@@ -134,7 +136,7 @@ static bool change_state(struct volume *v, const struct scope_status *to, struct
 	s->until = to->until;
 	if (changed) {
 		s->since = time(NULL);
-		s->changes++;
+		s->changes = ++v->keeper.changes;
 	}
 	/* What an object of another scope needs of this one may have been all that was missing. */
 	for (size_t i = 0; changed && to->open && i < v->status_count; i++)
@@ -227,7 +229,8 @@ int volume_scope(struct volume *v, uint32_t number, struct scope_view *ret)
 		.reencryption = s->reencryption,
 	};
 	ret->reencryption.pending = e->dek_count > 1;
-	if (v->keeper.runs && s->state != STATE_LOCKED && s->state != STATE_DISABLED && s->state != STATE_UNPROVIDED)
+	if (v->keeper.runs && s->state != STATE_LOCKED && s->state != STATE_DISABLED && s->state != STATE_UNPROVIDED &&
+	    s->state != STATE_RECOVERED)
 		ret->next_check = (s->checked ? s->checked : s->since) + v->keeper.poll;
 	return 0;
 }
@@ -259,7 +262,7 @@ static void note_changes(struct volume *v, const struct descriptor *next)
 		struct scope_status *status = find_status(v, s->number);
 
 		if (status && (!old || memcmp(old, s, sizeof(*s)) != 0))
-			status->changes++;
+			status->changes = ++v->keeper.changes;
 	}
 }
 

@@ -22,6 +22,7 @@ mount_volume "$b" "$mnt"
 "$COFFER" scope create "$mnt" good --key "kmip://localhost:$good_port/$key"
 "$COFFER" scope create "$mnt" other --key "kmip://127.0.0.1:$good_port/?name=other"
 "$COFFER" scope create "$mnt" local --key platform:
+"$COFFER" scope create "$mnt" gone --key "kmip://localhost:$stuck_port/$stuck"
 
 now_ms() { echo $(($(date +%s%N) / 1000000)); }
 limit=1
@@ -45,6 +46,21 @@ quick() {
 	took=$(($(now_ms) - began))
 	((took < limit * 1500)) || fail "took $took ms: $*"
 }
+
+# ---- what is heard of a scope that was purged meanwhile says nothing of the one that has its number then ----
+kill -STOP "$stuck_server"
+sleep 2
+"$COFFER" scope disable "$mnt" gone
+"$COFFER" scope purge "$mnt" gone
+"$COFFER" scope create "$mnt" young --key platform:
+within 30 unreachable stuck1
+within 30 unreachable stuck2
+sleep 1
+"$COFFER" audit show "$b" --json >"$TEST_TMP/trail" 2>/dev/null
+! grep '"key-unreachable"' "$TEST_TMP/trail" | grep -q '"young"' || fail "a scope was taken for one that was purged"
+kill -CONT "$stuck_server"
+within 30 active stuck1
+within 30 active stuck2
 
 # ---- while it is mounted: the server is asked, and hangs for 5 s each time ----
 stop_server "$stuck_server"

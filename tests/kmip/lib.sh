@@ -63,6 +63,7 @@ start_server() {
 }
 stop_server() { # PID
 	kill "$1" 2>/dev/null || true
+	kill -CONT "$1" 2>/dev/null || true # one that is stopped
 	wait "$1" 2>/dev/null || true
 }
 admin_port= # of the server that it talks to
