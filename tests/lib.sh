@@ -2,7 +2,7 @@
 # What the scripts in tests/mount/, tests/shares/, tests/kmip/, tests/crash/ and tests/tamper/ share. A script begins with
 #   #!/bin/bash
 #   # one line: what it shows
-#   # sanitize: yes          (if it is worth running with the sanitizer builds; otherwise left out)
+#   # sanitize: yes          (if it is worth running with both sanitizer builds; address or thread: with one of them)
 #   # alone: yes             (if nothing else may run beside it)
 #   # timeout: SECONDS       (if it may need more than ten minutes at scale ci)
 #   . "$(dirname "$0")/../lib.sh"

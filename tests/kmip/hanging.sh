@@ -1,6 +1,6 @@
 #!/bin/bash
 # A key server that accepts connections and says nothing delays neither the revocation of other scopes nor what is asked about them.
-# sanitize: yes
+# sanitize: thread
 . "$(dirname "$0")/../lib.sh"
 . "$(dirname "$0")/lib.sh"
 mnt=$TEST_TMP/mnt b=$TEST_TMP/backing

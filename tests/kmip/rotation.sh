@@ -1,6 +1,5 @@
 #!/bin/bash
 # A key that is followed by its name is rotated on the server, the old one deactivated before Coffer looks: nothing is lost.
-# sanitize: yes
 . "$(dirname "$0")/../lib.sh"
 . "$(dirname "$0")/lib.sh"
 mnt=$TEST_TMP/mnt b=

@@ -1,6 +1,6 @@
 #!/bin/bash
 # Key servers that are down, hang, drop idle connections, or are old; several of them.
-# sanitize: yes
+# sanitize: address
 . "$(dirname "$0")/../lib.sh"
 . "$(dirname "$0")/lib.sh"
 mnt=$TEST_TMP/mnt b=$TEST_TMP/backing

@@ -1,6 +1,6 @@
 #!/bin/bash
 # Copies of the backing directory of a volume in use: rsync, cp, tar, a btrfs snapshot, frozen and not; what a freeze holds and what ends it.
-# sanitize: yes
+# sanitize: thread
 # timeout: 900
 . "$(dirname "$0")/../lib.sh"
 mnt=$TEST_TMP/mnt replica=$TEST_TMP/replica

@@ -1,6 +1,6 @@
 #!/bin/bash
 # coffer import: a tree with everything in it arrives as it is; goes on after interruptions; notices what changes; lists what it cannot take.
-# sanitize: yes
+# sanitize: address
 # timeout: 600
 . "$(dirname "$0")/../lib.sh"
 mnt=$TEST_TMP/mnt b=$TEST_TMP/backing

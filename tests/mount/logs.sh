@@ -1,7 +1,7 @@
 #!/bin/bash
 # What the daemon logs, and where: standard error in the foreground, else syslog, and no failure where there is none. In a mount
 # namespace with a /dev of its own, so that the syslog is ours.
-# sanitize: yes
+# sanitize: address
 [[ ${COFFER_OWN_DEV:-} ]] || COFFER_OWN_DEV=yes exec unshare --mount --propagation private "$0" "$@"
 . "$(dirname "$0")/../lib.sh"
 b=$TEST_TMP/backing mnt=$TEST_TMP/mnt log=$TEST_TMP/syslog

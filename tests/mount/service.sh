@@ -1,6 +1,6 @@
 #!/bin/bash
 # The daemon as a service: what it tells the service manager and when, the watchdog, keys from $CREDENTIALS_DIRECTORY, and the unit.
-# sanitize: yes
+# sanitize: address
 . "$(dirname "$0")/../lib.sh"
 b=$TEST_TMP/backing m=$TEST_TMP/mnt said=$TEST_TMP/said
 good=0

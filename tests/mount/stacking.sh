@@ -1,6 +1,5 @@
 #!/bin/bash
 # File systems on a volume, and a volume on others: loop devices, gocryptfs, a volume in a volume, overlayfs below and above, bind mounts, namespaces.
-# sanitize: yes
 # timeout: 600
 . "$(dirname "$0")/../lib.sh"
 b=$TEST_TMP/backing mnt=$TEST_TMP/mnt

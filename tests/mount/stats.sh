@@ -1,6 +1,6 @@
 #!/bin/bash
 # What coffer stats counts is what was done, and its --prometheus is in Prometheus' format.
-# sanitize: yes
+# sanitize: thread
 . "$(dirname "$0")/../lib.sh"
 b=$TEST_TMP/backing mnt=$TEST_TMP/mnt stats=$TEST_TMP/stats.json text=$TEST_TMP/stats.prom
 good=0
