@@ -146,9 +146,6 @@ static int rescue(struct volume *v, uint64_t number, uint64_t lost, uint32_t pur
 	struct change ch;
 	struct object *o;
 	struct meta *m;
-	size_t pos = 0, len;
-	const char *listed;
-	uint64_t dir;
 	int r = names_begin(v, &ch, lost, lost, ROOM_NEW);
 
 	if (r < 0)
@@ -162,8 +159,7 @@ static int rescue(struct volume *v, uint64_t number, uint64_t lost, uint32_t pur
 		m->companion = 0;
 		m->flags &= ~(uint32_t)META_CAPABILITY;
 	}
-	if (r == 0 && (has_unlisted_only(m) || drop_names(v, m, purged, name)) &&
-	    !meta_name_next(m, &pos, &dir, &listed, &len))
+	if (r == 0 && (has_unlisted_only(m) || drop_names(v, m, purged, name)) && !m->names_len)
 		r = give_name(&ch, lost, o, m, name, ret_name);
 	return names_end(v, &ch, r, 0);
 }

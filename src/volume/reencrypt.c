@@ -18,14 +18,6 @@ enum {
 
 /* ---- the thread's waits ---- */
 
-static int64_t now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
-
 /* While nothing is to be written it stops, too: the end of that wakes it. */
 static bool is_stopped(struct volume *v)
 {
@@ -97,7 +89,7 @@ static int rewrite_piece(struct pass *p, uint64_t number, bool *ret_done, unsign
 static void keep_to_rate(struct pass *p, unsigned blocks, uint32_t rate)
 {
 	uint64_t cost = (uint64_t)blocks * BLOCK_SIZE * 1000000 / ((uint64_t)rate << 20);
-	int64_t now = now_ms() * 1000, least = now - SLACK_US;
+	int64_t now = clock_ms() * 1000, least = now - SLACK_US;
 
 	p->due = (p->due > least ? p->due : least) + (int64_t)cost;
 	if (p->due > now)
@@ -116,7 +108,7 @@ static int give_way(struct pass *p, unsigned blocks)
 		r = store_sync_all(p->v->store);
 	}
 	while (r == 0 && store_is_behind(p->v->store) && !is_stopped(p->v))
-		pause_until(p->v, now_ms() + BEHIND_MS);
+		pause_until(p->v, clock_ms() + BEHIND_MS);
 	if (r == 0 && s.reencrypt_rate)
 		keep_to_rate(p, blocks, s.reencrypt_rate);
 	return r;
@@ -132,7 +124,7 @@ static int rewrite_one(struct pass *p, uint64_t number)
 		blocks = 0;
 		r = is_stopped(p->v) ? -ECANCELED : rewrite_piece(p, number, &done, &blocks);
 		if (r == -EBUSY) { /* the volume is frozen */
-			pause_until(p->v, now_ms() + BEHIND_MS);
+			pause_until(p->v, clock_ms() + BEHIND_MS);
 			r = 0;
 			continue;
 		}
@@ -177,10 +169,13 @@ static int give_up_old(struct pass *p)
 	LOCK_SCOPE(&v->key_lock);
 	struct scope_entry s;
 	int r = keeper_entry(v, p->scope, &s);
-	size_t last = s.dek_count - 1;
+	size_t last;
 
-	if (r < 0 || s.deks[last].version != p->version)
+	if (r < 0)
 		return r;
+	last = s.dek_count - 1;
+	if (s.deks[last].version != p->version)
+		return 0;
 	s.deks[0] = s.deks[last];
 	memset(s.deks + 1, 0, last * sizeof(s.deks[0]));
 	s.dek_count = 1;
@@ -353,7 +348,7 @@ static void *run(void *arg)
 		if (stop)
 			return NULL;
 		if (!through)
-			pause_until(v, now_ms() + (int64_t)v->keeper.poll * 1000);
+			pause_until(v, clock_ms() + (int64_t)v->keeper.poll * 1000);
 		int r = look_for_lost(v);
 
 		through = run_all(v) && (r == 0 || r == -ECANCELED);
