@@ -50,6 +50,16 @@ skip() {
 expect() { [[ $1 == "$2" ]] || fail "$3: wanted '$1', got '$2'"; }
 # refused COMMAND...: the command fails. What it says goes to the test's log.
 refused() { ! "$@" || fail "was not refused: $*"; }
+# await SECONDS COMMAND...: the command succeeds within that time. A script may define why_not, which says more when it does not.
+await() {
+	local tries=$(($1 * 20))
+	shift
+	while ! "$@"; do
+		((tries-- > 0)) || fail "never came true: $*$(! declare -F why_not >/dev/null || why_not)"
+		sleep 0.05
+	done
+}
+not() { ! "$@"; }
 
 # make_volume BACKING [OPTION...]: a new volume; BACKING is made if it is not there.
 make_volume() {
@@ -74,6 +84,10 @@ daemon_of() {
 	done
 	return 1
 }
+
+# What a mounted volume's status says of its daemon, and that of one which is not mounted of how it ended.
+daemon_pid() { "$COFFER" status "$1" --json | sed -n 's/.*"pid": \([0-9]*\).*/\1/p'; }
+is_clean() { "$COFFER" status "$1" | grep -q 'unmounted cleanly'; }
 
 # make_loop_fs ext4|xfs|btrfs SIZE [MOUNT_OPTIONS]: a file system of its own, in an image; prints where it is mounted.
 make_loop_fs() {

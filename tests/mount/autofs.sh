@@ -12,19 +12,9 @@ grep -qw autofs /proc/filesystems || modprobe autofs4 2>/dev/null || skip "this 
 b=$TEST_TMP/backing top=$TEST_TMP/vaults
 good=0
 ok() { good=$((good + 1)); }
-await() { # COMMAND...
-	local tries
-	for ((tries = 0; tries < 600; tries++)); do
-		! "$@" || return 0
-		sleep 0.05
-	done
-	fail "never came true: $* ($(tail -n 30 "$TEST_TMP/log"))"
-}
-not() { ! "$@"; }
+why_not() { printf ' (%s)' "$(tail -n 30 "$TEST_TMP/log")"; }
 # By the kernel's table: looking at a path would mount it.
 is_mounted() { grep -q " $top/$1 fuse.coffer " /proc/self/mounts; }
-is_clean() { "$COFFER" status "$1" | grep -q 'unmounted cleanly'; }
-daemon_pid() { "$COFFER" status "$1" --json | sed -n 's/.*"pid": \([0-9]*\).*/\1/p'; }
 is_running() { [[ -e /proc/$1 && $(sed -n 's/^State:.\(.\).*/\1/p' "/proc/$1/status" 2>/dev/null) != [ZX] ]]; }
 
 use_helpers
@@ -53,7 +43,7 @@ test_cleanup() {
 	kill -KILL "$pid"
 	umount -l "$top" 2>/dev/null
 }
-await grep -q "^$TEST_TMP/auto.coffer $top autofs" /proc/self/mounts
+await 30 grep -q "^$TEST_TMP/auto.coffer $top autofs" /proc/self/mounts
 
 # ---- mounted on access, read and written ----
 is_mounted vault && fail "mounted before anybody came"
@@ -70,8 +60,8 @@ done
 ok
 
 # ---- unmounted when it was not used; everything is written, and the daemon gone ----
-await not is_mounted vault
-await not is_running "$pid"
+await 30 not is_mounted vault
+await 30 not is_running "$pid"
 is_clean "$b" || fail "not clean after it expired"
 ok
 
@@ -85,7 +75,7 @@ cd "$top/vault"
 sleep 5
 is_mounted vault || fail "unmounted under a working directory"
 cd /
-await not is_mounted vault
+await 30 not is_mounted vault
 ok
 
 # ---- by many at once, each time just after it was unmounted, while the last daemon may still be writing ----
@@ -98,10 +88,10 @@ for ((round = 0; round < 3; round++)); do
 	for reader in "${readers[@]}"; do wait "$reader" || fail "a reader found nothing: $(tail -n 30 "$TEST_TMP/log")"; done
 	expect 1 "$(grep -c " $top/vault fuse.coffer " /proc/self/mounts)" "mounts"
 	head -c 5000000 /dev/urandom >"$top/vault/$round"
-	await not is_mounted vault
+	await 30 not is_mounted vault
 done
-await is_clean "$b"
-await "$COFFER" fsck "$b" --data # once the last daemon has let it go
+await 30 is_clean "$b"
+await 30 "$COFFER" fsck "$b" --data # once the last daemon has let it go
 ok
 
 # ---- by its name, and read-only ----
@@ -121,13 +111,13 @@ ok
 timeout 60 ls "$top/named" >/dev/null
 pid=$(daemon_pid "$top/named")
 kill -KILL "$pid"
-await timeout 10 ls "$top/named/new" 2>/dev/null
+await 30 timeout 10 ls "$top/named/new" 2>/dev/null
 ok
 
 # ---- the end of the automounter ----
 kill -TERM "$(cat "$TEST_TMP/automount.pid")"
-await not is_mounted named
-await not grep -q " $top autofs" /proc/self/mounts
-await is_clean "$b.named"
+await 30 not is_mounted named
+await 30 not grep -q " $top autofs" /proc/self/mounts
+await 30 is_clean "$b.named"
 ok
 say "$good passed, 0 failed"

@@ -22,17 +22,7 @@ code() {
 	ok
 }
 said() { grep -q -- "$1" "$TEST_TMP/out" || fail "'$1' was not said: $(cat "$TEST_TMP/out")"; }
-daemon_pid() { "$COFFER" status "$mnt" --json | sed -n 's/.*"pid": \([0-9]*\).*/\1/p'; }
-await() { # SECONDS COMMAND...
-	local tries=$(($1 * 20))
-	shift
-	while ! "$@"; do
-		((tries-- > 0)) || fail "never came true: $*"
-		sleep 0.05
-	done
-}
 is_mounted() { grep -q " $1 fuse.coffer " /proc/mounts; }
-not() { ! "$@"; }
 
 # Changes of all kinds, without pause, in $mnt/busy/work; notes, outside, each file that was synced: its number and name.
 cat >"$TEST_TMP/writer.py" <<'END'
@@ -280,7 +270,7 @@ for how in umount TERM KILL; do
 	echo "$how" 2>/dev/null >"$mnt/before-$how" &
 	waiter=$!
 	sleep 0.3
-	pid=$(daemon_pid)
+	pid=$(daemon_pid "$mnt")
 	case $how in
 	umount)
 		"$COFFER" thaw "$mnt" # its shell has the file open: what waits ends first

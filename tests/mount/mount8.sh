@@ -23,16 +23,6 @@ says() { grep -qF -- "$1" "$TEST_TMP/out" || fail "does not say '$1': $(cat "$TE
 source_of() { findmnt -nro SOURCE --mountpoint "$1"; }
 count_mounts() { awk -v dir="$TEST_TMP/" 'index($5, dir) == 1 && / - fuse\.coffer /' /proc/self/mountinfo | wc -l; }
 has_option() { findmnt -nro OPTIONS --mountpoint "$1" | tr , '\n' | grep -qx "$2"; }
-await() { # COMMAND...: umount(8) does not wait for the daemon
-	local tries
-	for ((tries = 0; tries < 600; tries++)); do
-		! "$@" || return 0
-		sleep 0.05
-	done
-	fail "never came true: $*"
-}
-is_clean() { "$COFFER" status "$1" | grep -q 'unmounted cleanly'; }
-daemon_pid() { "$COFFER" status "$1" --json | sed -n 's/.*"pid": \([0-9]*\).*/\1/p'; }
 # Everything that the backing directory holds, but for the audit trail.
 checksum() { (cd "$1" && find . -type f ! -name coffer.audit -exec sha256sum {} + | sort && find . | sort) | sha256sum; }
 # The daemon and its helper at once: what is left is a mount that answers nothing.
@@ -41,7 +31,7 @@ kill_all_of() {
 	pid=$(daemon_pid "$1")
 	helper=$(awk '{ print $1 }' "/proc/$pid/task/$pid/children")
 	kill -KILL ${helper:+"$helper"} "$pid"
-	await is_dead "$1"
+	await 30 is_dead "$1"
 }
 is_dead() { [[ $(stat "$@" 2>&1 || true) == *'not connected'* ]]; }
 
@@ -65,7 +55,7 @@ for type in coffer fuse.coffer; do
 	"$COFFER" status "$m" | grep -qF "mounted on      $m" || fail "no status by the mount point"
 	"$COFFER" status "$b" | grep -qF "mounted on      $m" || fail "no status by the backing directory"
 	umount "$m"
-	await is_clean "$b"
+	await 30 is_clean "$b"
 	ok
 done
 
@@ -194,7 +184,7 @@ code 0 "$COFFER" umount letters
 code 2 "$COFFER" mount photos
 umount -a -t fuse.coffer # others are not in this namespace
 expect 0 "$(count_mounts)" "mounts after umount -a"
-for v in "$b" "$odd/b" "$linked/b" "$named/b" "$named/c"; do await is_clean "$v"; done
+for v in "$b" "$odd/b" "$linked/b" "$named/b" "$named/c"; do await 30 is_clean "$v"; done
 ok
 
 # ---- the source as it was given: by coffer mount, too; the daemon is found whatever becomes of it ----
@@ -213,7 +203,7 @@ ln -sfn "$linked.real/other" "$TEST_TMP/current"
 [[ $("$COFFER" status "$m.2") == *"backing         $linked.real/other"* ]] || fail "another volume's status"
 "$COFFER" key show "$m" >/dev/null
 umount "$m"
-await is_clean "$linked.real/b"
+await 30 is_clean "$linked.real/b"
 # What a killed daemon leaves in the state directory leads nobody anywhere.
 kill_all_of "$m.2"
 "$COFFER" umount "$m.2"
@@ -365,7 +355,7 @@ code 0 "${user[@]}" fusermount3 -u "$TEST_TMP/home/m"
 code 0 "${user[@]}" mount "$TEST_TMP/home/m" # at once: the daemon may still be ending
 pid=$("${user[@]}" "$COFFER" status "$TEST_TMP/home/m" --json | sed -n 's/.*"pid": \([0-9]*\).*/\1/p')
 kill -KILL "$(awk '{ print $1 }' "/proc/$pid/task/$pid/children")" "$pid"
-await "${user[@]}" bash -c "[[ \$(stat '$TEST_TMP/home/m' 2>&1) == *'not connected'* ]]"
+await 30 "${user[@]}" bash -c "[[ \$(stat '$TEST_TMP/home/m' 2>&1) == *'not connected'* ]]"
 code 0 "${user[@]}" "$COFFER" mount "$TEST_TMP/home/vol" "$TEST_TMP/home/m" # over the dead mount
 expect mine "$("${user[@]}" cat "$TEST_TMP/home/m/file")" "contents over a user's dead mount"
 code 0 "${user[@]}" umount "$TEST_TMP/home/m"

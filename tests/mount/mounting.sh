@@ -14,18 +14,7 @@ code() {
 	[[ $status -eq $wanted ]] || fail "exit code $status instead of $wanted: $* ($(cat "$TEST_TMP/out"))"
 	ok
 }
-daemon_pid() { "$COFFER" status "$1" --json | sed -n 's/.*"pid": \([0-9]*\).*/\1/p'; }
 is_mounted() { grep -q " $1 fuse.coffer " /proc/mounts; }
-is_clean() { "$COFFER" status "$1" | grep -q 'unmounted cleanly'; }
-await() { # SECONDS COMMAND...
-	local tries=$(($1 * 20))
-	shift
-	while ! "$@"; do
-		((tries-- > 0)) || fail "never came true: $*"
-		sleep 0.05
-	done
-}
-not() { ! "$@"; }
 # A daemon nobody waits for may stay as a zombie.
 is_running() { [[ -e /proc/$1 && $(sed -n 's/^State:.\(.\).*/\1/p' "/proc/$1/status" 2>/dev/null) != [ZX] ]]; }
 # But for the audit trail, in which a refused mount is recorded.

@@ -5,14 +5,7 @@
 b=$TEST_TMP/backing m=$TEST_TMP/mnt said=$TEST_TMP/said
 good=0
 ok() { good=$((good + 1)); }
-await() { # COMMAND...
-	local tries
-	for ((tries = 0; tries < 600; tries++)); do
-		! "$@" || return 0
-		sleep 0.05
-	done
-	fail "never came true: $*; the service manager heard: $(cat "$said")"
-}
+why_not() { printf '; the service manager heard: %s' "$(cat "$said")"; }
 is_mounted() { grep -q " $m fuse.coffer " /proc/mounts; }
 heard() { grep -qxF -- "$1" "$said"; }
 count_heard() { grep -cxF -- "$1" "$said" || true; }
@@ -34,7 +27,7 @@ while True:
         print(pid, line, file=out, flush=True)
 END
 	listener=$!
-	await heard listening
+	await 30 heard listening
 }
 test_cleanup() { [[ -z ${listener:-} ]] || kill "$listener" 2>/dev/null || true; }
 # serve SOCKET [NAME=VALUE...] -- ARGUMENT...: runs coffer as a service manager would; `main` is the daemon's pid.
@@ -65,7 +58,7 @@ END
 # ---- ready when the mount works, alive while it does, stopping when it is told to ----
 listen "$TEST_TMP/notify"
 serve "$TEST_TMP/notify" WATCHDOG_USEC=400000 -- mount -f vault
-await heard "$main READY=1"
+await 30 heard "$main READY=1"
 is_mounted || fail "ready before it is mounted"
 echo one >"$m/file"
 if [[ -z ${COFFER_SANITIZER:-} ]]; then
@@ -93,7 +86,7 @@ ok
 
 # ---- unmounted by somebody else ----
 serve "$TEST_TMP/notify" -- mount -f vault
-await heard "$main READY=1"
+await 30 heard "$main READY=1"
 expect one "$(cat "$m/file")" "contents"
 umount "$m"
 ends 0
@@ -103,7 +96,7 @@ ok
 
 # ---- what is no business of the service manager's ----
 serve "$TEST_TMP/notify" WATCHDOG_USEC=400000 WATCHDOG_PID=1 -- mount -f vault # another process's watchdog
-await heard "$main READY=1"
+await 30 heard "$main READY=1"
 sleep 1
 heard "$main WATCHDOG=1" && fail "another process's signs of life"
 kill -TERM "$main"
@@ -123,13 +116,13 @@ kill "$listener"
 # ---- a socket outside of the file system; one where nobody listens ----
 listen "@coffer-test-$$"
 serve "@coffer-test-$$" -- mount -f vault
-await heard "$main READY=1"
+await 30 heard "$main READY=1"
 kill -TERM "$main"
 ends 0
 kill "$listener"
 listener=
 serve "$TEST_TMP/nobody" -- mount -f vault 2>"$TEST_TMP/log"
-await is_mounted
+await 30 is_mounted
 kill -TERM "$main"
 ends 0
 grep -q 'hears nothing' "$TEST_TMP/log" || fail "no word of a socket where nobody listens"
@@ -147,16 +140,16 @@ expect 5 "$status" "exit code without credentials"
 grep -q 'CREDENTIALS_DIRECTORY is not set' "$TEST_TMP/log" || fail "no word of the missing credentials"
 listen "$TEST_TMP/notify2"
 serve "$TEST_TMP/notify2" "CREDENTIALS_DIRECTORY=$TEST_TMP/credentials" -- mount -f "$k" "$m"
-await heard "$main READY=1"
+await 30 heard "$main READY=1"
 expect credential:vault.key "$(getfattr --only-values -n user.coffer.key_source "$m")" "key source"
 sleep 2.5 # it has been looked at since
 "$COFFER" status "$m" | grep -q 'state *active; checked' || fail "a credential is not active: $("$COFFER" status "$m")"
 revoked() { "$COFFER" status "$m" | grep -q 'state .*revoked'; }
 mv "$TEST_TMP/credentials/vault.key" "$TEST_TMP/away"
-await revoked
+await 30 revoked
 mv "$TEST_TMP/away" "$TEST_TMP/credentials/vault.key"
 active() { "$COFFER" status "$m" | grep -q 'state *active'; }
-await active
+await 30 active
 kill -TERM "$main"
 ends 0
 ok

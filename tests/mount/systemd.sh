@@ -5,14 +5,7 @@
 root=$TEST_TMP/root systemd=/lib/systemd/systemd
 good=0
 ok() { good=$((good + 1)); }
-await() { # COMMAND...
-	local tries
-	for ((tries = 0; tries < 600; tries++)); do
-		! "$@" || return 0
-		sleep 0.05
-	done
-	fail "never came true: $* ($(systemctl status --no-pager coffer@vault 2>&1 | head -n 20))"
-}
+why_not() { printf ' (%s)' "$(systemctl status --no-pager coffer@vault 2>&1 | head -n 20)"; }
 state() { systemctl show -P ActiveState "$1" || true; }
 main_pid() { systemctl show -P MainPID "$1"; }
 is() { [[ $(state "$1") == "$2" ]]; }
@@ -60,7 +53,7 @@ inside() {
 	# Killed: it is back by itself, and so is what depends on it, anew.
 	pid=$(main_pid coffer@vault) dependent=$(main_pid dependent)
 	kill -KILL "$pid"
-	await eval '[[ $(main_pid coffer@vault) != 0 && $(main_pid coffer@vault) != '"$pid"' ]] && is coffer@vault active && is dependent active'
+	await 30 eval '[[ $(main_pid coffer@vault) != 0 && $(main_pid coffer@vault) != '"$pid"' ]] && is coffer@vault active && is dependent active'
 	expect one "$(cat /mnt/vault/file)" "contents after the daemon was killed"
 	[[ $(main_pid dependent) != "$dependent" ]] || fail "what depends on the volume was not restarted"
 	ok
@@ -68,7 +61,7 @@ inside() {
 	# One that hangs is ended by the watchdog.
 	pid=$(main_pid coffer@vault)
 	kill -STOP "$pid"
-	await eval '[[ $(main_pid coffer@vault) != 0 && $(main_pid coffer@vault) != '"$pid"' ]] && is coffer@vault active'
+	await 30 eval '[[ $(main_pid coffer@vault) != 0 && $(main_pid coffer@vault) != '"$pid"' ]] && is coffer@vault active'
 	expect one "$(cat /mnt/vault/file)" "contents after the daemon hung"
 	ok
 
@@ -77,7 +70,7 @@ inside() {
 	is_clean /srv/vault || fail "stopped, but not clean"
 	systemctl start coffer@vault
 	umount /mnt/vault
-	await is coffer@vault inactive
+	await 30 is coffer@vault inactive
 	expect success "$(systemctl show -P Result coffer@vault)" "the result when somebody unmounts"
 	is_clean /srv/vault || fail "unmounted, but not clean"
 	ok
@@ -98,7 +91,7 @@ inside() {
 	cp /mnt/second/large /srv/large
 	systemctl reload mnt-second.mount
 	systemctl stop mnt-second.mount
-	await is_clean /srv/second
+	await 30 is_clean /srv/second
 	systemctl start mnt-second.mount
 	cmp /mnt/second/large /srv/large || fail "contents of a mount unit"
 	systemctl stop mnt-second.mount
